@@ -1,0 +1,228 @@
+#include "net/address.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <net/if.h>
+#include <netdb.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+static bool
+is_mapped(const struct address *a)
+{
+	return a->sa.sa_family == AF_INET6 &&
+	    IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr);
+}
+
+const char *
+address_format_host(const struct address *a, char *buf, size_t size)
+{
+	char scope[IF_NAMESIZE + 1] = "", name[IF_NAMESIZE];
+	char text[INET6_ADDRSTRLEN];
+
+	if (is_mapped(a))
+		inet_ntop(AF_INET, &a->in6.sin6_addr.s6_addr[12], text,
+		    sizeof(text));
+	else if (a->sa.sa_family == AF_INET6) {
+		inet_ntop(AF_INET6, &a->in6.sin6_addr, text, sizeof(text));
+		if (a->in6.sin6_scope_id != 0 &&
+		    if_indextoname(a->in6.sin6_scope_id, name) != NULL)
+			snprintf(scope, sizeof(scope), "%%%s", name);
+	} else
+		inet_ntop(AF_INET, &a->in.sin_addr, text, sizeof(text));
+	snprintf(buf, size, "%s%s", text, scope);
+	return buf;
+}
+
+const char *
+address_format(const struct address *a, char *buf, size_t size)
+{
+	bool six = a->sa.sa_family == AF_INET6 && !is_mapped(a);
+	char host[ADDRESS_TEXT_MAX];
+
+	address_format_host(a, host, sizeof(host));
+	snprintf(buf, size, six ? "[%.48s]:%u" : "%.48s:%u", host,
+	    address_port(a));
+	return buf;
+}
+
+bool
+address_numeric(const char *host, uint16_t port, struct address *a)
+{
+	struct addrinfo hints = {
+		.ai_flags = AI_NUMERICHOST,
+		.ai_socktype = SOCK_STREAM,
+	}, *found;
+	unsigned char v4[4];
+
+	memset(a, 0, sizeof(*a));
+	/* getaddrinfo() takes "1" and "0x7f.1" for IPv4 addresses; we do not. */
+	if (strchr(host, ':') == NULL && inet_pton(AF_INET, host, v4) != 1)
+		return false;
+	if (getaddrinfo(host, NULL, &hints, &found) != 0)
+		return false;
+	memcpy(&a->storage, found->ai_addr, found->ai_addrlen);
+	a->len = found->ai_addrlen;
+	freeaddrinfo(found);
+	address_set_port(a, port);
+	return true;
+}
+
+struct address
+address_loopback(int family, uint16_t port)
+{
+	struct address a;
+
+	memset(&a, 0, sizeof(a));
+	a.sa.sa_family = (sa_family_t)family;
+	if (family == AF_INET6) {
+		a.in6.sin6_addr = in6addr_loopback;
+		a.len = sizeof(a.in6);
+	} else {
+		a.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		a.len = sizeof(a.in);
+	}
+	address_set_port(&a, port);
+	return a;
+}
+
+uint16_t
+address_port(const struct address *a)
+{
+	return ntohs(a->sa.sa_family == AF_INET6 ? a->in6.sin6_port :
+	    a->in.sin_port);
+}
+
+void
+address_set_port(struct address *a, uint16_t port)
+{
+	if (a->sa.sa_family == AF_INET6)
+		a->in6.sin6_port = htons(port);
+	else
+		a->in.sin_port = htons(port);
+}
+
+bool
+address_equal(const struct address *a, const struct address *b)
+{
+	return a->len == b->len && memcmp(&a->storage, &b->storage, a->len) == 0;
+}
+
+static bool
+machine_has_ipv6(void)
+{
+	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd >= 0;
+}
+
+static int
+every_address(uint16_t port, struct address *out)
+{
+	memset(out, 0, sizeof(*out));
+	if (machine_has_ipv6()) {
+		out->sa.sa_family = AF_INET6;
+		out->len = sizeof(out->in6);
+	} else {
+		out->sa.sa_family = AF_INET;
+		out->len = sizeof(out->in);
+	}
+	address_set_port(out, port);
+	return 1;
+}
+
+int
+address_to_bind(const struct hostport *h, struct address *out, int max,
+    const char **error)
+{
+	struct addrinfo hints = {
+		.ai_flags = AI_PASSIVE,
+		.ai_socktype = SOCK_STREAM,
+	}, *found, *a;
+	int n = 0, status;
+
+	if (h->host[0] == '\0')
+		return every_address(h->port, out);
+	if (address_numeric(h->host, h->port, out))
+		return 1;
+	status = getaddrinfo(h->host, NULL, &hints, &found);
+	if (status != 0) {
+		*error = gai_strerror(status);
+		return -1;
+	}
+	for (a = found; a != NULL && n < max; a = a->ai_next) {
+		memset(&out[n], 0, sizeof(out[n]));
+		memcpy(&out[n].storage, a->ai_addr, a->ai_addrlen);
+		out[n].len = a->ai_addrlen;
+		address_set_port(&out[n], h->port);
+		n++;
+	}
+	freeaddrinfo(found);
+	return n;
+}
+
+int
+address_listen(const struct address *a, bool reuseport)
+{
+	int fd, on = 1, off = 0, saved;
+
+	fd = socket(a->sa.sa_family,
+	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	/*
+	 * Connections of an earlier process in TIME_WAIT must not keep the
+	 * port; a listening socket still does.
+	 */
+	if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
+		goto fail;
+	if (reuseport &&
+	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
+		goto fail;
+	/* [::] takes IPv4 too; any other IPv6 address cannot. */
+	if (a->sa.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6,
+	    IPV6_V6ONLY, IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) ?
+	    &off : &on, sizeof(on)) < 0)
+		goto fail;
+	if (bind(fd, &a->sa, a->len) < 0 || listen(fd, SOMAXCONN) < 0)
+		goto fail;
+	return fd;
+
+fail:
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+int
+address_connect(const struct address *a)
+{
+	int fd, saved;
+
+	fd = socket(a->sa.sa_family,
+	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -1;
+	address_tune(fd);
+	if (connect(fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
+		saved = errno;
+		close(fd);
+		errno = saved;
+		return -1;
+	}
+	return fd;
+}
+
+void
+address_tune(int fd)
+{
+	int on = 1;
+
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+}

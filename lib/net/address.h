@@ -1,0 +1,82 @@
+/*
+ * Socket addresses, and the few socket calls that need more than one line.
+ * Errors are -1 with errno.  Any thread.
+ */
+#ifndef NET_ADDRESS_H
+#define NET_ADDRESS_H
+
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+
+#include "base/hostport.h"
+
+struct address {
+	union {
+		struct sockaddr sa;
+		struct sockaddr_in in;
+		struct sockaddr_in6 in6;
+		struct sockaddr_storage storage;
+	};
+	socklen_t len;
+};
+
+#define ADDRESS_TEXT_MAX 64	/* "[v6%scope]:port" */
+
+/* "127.0.0.1:80", "[::1]:80"; ::ffff:a.b.c.d is shown as IPv4. */
+const char *
+address_format(const struct address *, char *buf, size_t size);
+
+/* The same without the port and without brackets. */
+const char *
+address_format_host(const struct address *, char *buf, size_t size);
+
+/* host is a numeric address; false when it is not. */
+bool
+address_numeric(const char *host, uint16_t port, struct address *);
+
+/* 127.0.0.1:port, or [::1]:port for AF_INET6. */
+struct address
+address_loopback(int family, uint16_t port);
+
+uint16_t
+address_port(const struct address *);
+void
+address_set_port(struct address *, uint16_t port);
+
+bool
+address_equal(const struct address *, const struct address *);
+
+/*
+ * The addresses to bind for a configured "host:port": the numeric one, what
+ * the name resolves to (blocks: at start only), or [::] for an empty host, on
+ * a dual-stack socket (0.0.0.0 where the machine has no IPv6).  At most max;
+ * the count, or -1 with *error a static text.
+ */
+int
+address_to_bind(const struct hostport *, struct address *out, int max,
+    const char **error);
+
+/*
+ * A non-blocking listening socket.  reuseport: several of them share the
+ * address, and the kernel spreads connections.  Without it, binding fails
+ * where anybody else listens.
+ */
+int
+address_listen(const struct address *, bool reuseport);
+
+/* A non-blocking socket that is connecting, or connected already. */
+int
+address_connect(const struct address *);
+
+/*
+ * What every connection gets: no delay (frames are whole when they are
+ * written; waiting for more would only add a round trip) and keepalive (a
+ * peer that vanished is noticed within some minutes though nothing is sent).
+ */
+void
+address_tune(int fd);
+
+#endif

@@ -1,0 +1,254 @@
+#include "net/tcp.h"
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+static void
+on_ready(struct watch *w, uint32_t events)
+{
+	struct tcp *t = container_of(w, struct tcp, watch);
+
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		t->readable = true;
+	if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR))
+		t->writable = true;
+	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+		t->hung_up = true;
+	if (events & EPOLLERR)
+		t->failed = true;
+	t->notify(t);
+}
+
+int
+tcp_open(struct tcp *t, struct loop *loop, int fd,
+    void (*notify)(struct tcp *))
+{
+	*t = (struct tcp){.loop = loop, .notify = notify};
+	t->watch.ready = on_ready;
+	return loop_watch(loop, &t->watch, fd,
+	    EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+}
+
+ssize_t
+tcp_read(struct tcp *t, void *buf, size_t len)
+{
+	ssize_t n;
+
+	do
+		n = recv(t->watch.fd, buf, len, 0);
+	while (n < 0 && errno == EINTR);
+	/*
+	 * Fewer bytes than asked for: the socket is empty, and the next event
+	 * tells of more (epoll(7)); unless an end is in sight, for which there
+	 * may be no further event.
+	 */
+	if (n < 0 || ((size_t)n < len && !t->hung_up))
+		t->readable = false;
+	if (n == 0)
+		t->ended = true;
+	return n;
+}
+
+ssize_t
+tcp_write(struct tcp *t, const struct iovec *iov, int count)
+{
+	struct msghdr m = {
+		.msg_iov = (struct iovec *)iov,
+		.msg_iovlen = (size_t)count,
+	};
+	ssize_t n;
+
+	do
+		n = sendmsg(t->watch.fd, &m, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	if (n < 0 && errno == EAGAIN)
+		t->writable = false;
+	return n;
+}
+
+void
+tcp_shut(struct tcp *t)
+{
+	shutdown(t->watch.fd, SHUT_WR);
+}
+
+int
+tcp_error(struct tcp *t)
+{
+	socklen_t len = sizeof(int);
+	int error = 0;
+
+	if (getsockopt(t->watch.fd, SOL_SOCKET, SO_ERROR, &error, &len) < 0)
+		return errno;
+	return error;
+}
+
+static void
+linger_end(struct tcp *t)
+{
+	timer_cancel(&t->loop->driver.timers, &t->linger);
+	work_cancel(&t->abandon);
+	tcp_close(t, false);
+	t->gone(t);
+}
+
+static void
+discard(struct tcp *t)
+{
+	struct driver *d = &t->loop->driver;
+	ssize_t n;
+	int i;
+
+	/* A sender at line rate must not keep the worker here. */
+	for (i = 0; i < 16 && t->readable; i++) {
+		n = recv(t->watch.fd, NULL, 1 << 20, MSG_TRUNC);
+		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
+			linger_end(t);
+			return;
+		}
+		if (n < 0 && errno == EAGAIN)
+			t->readable = false;
+	}
+	timer_set(&d->timers, &t->linger,
+	    t->readable ? d->now : t->linger_until);
+}
+
+static void
+on_linger_timer(struct timer *timer)
+{
+	struct tcp *t = container_of(timer, struct tcp, linger);
+
+	if (t->loop->driver.now >= t->linger_until)
+		linger_end(t);
+	else
+		discard(t);
+}
+
+static void
+on_abandon(struct work *w)
+{
+	linger_end(container_of(w, struct tcp, abandon));
+}
+
+void
+tcp_finish(struct tcp *t, void (*gone)(struct tcp *))
+{
+	t->gone = gone;
+	if (t->ended || t->failed) {
+		tcp_close(t, false);
+		gone(t);
+		return;
+	}
+	tcp_shut(t);
+	t->notify = discard;
+	t->linger.expired = on_linger_timer;
+	t->linger_until = t->loop->driver.now + TCP_LINGER_US;
+	work_init(&t->abandon, on_abandon);
+	loop_at_close(t->loop, &t->abandon);
+	discard(t);
+}
+
+void
+tcp_close(struct tcp *t, bool reset)
+{
+	struct linger l = {.l_onoff = 1, .l_linger = 0};
+
+	if (reset)
+		setsockopt(t->watch.fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
+	close(tcp_release(t));
+}
+
+int
+tcp_release(struct tcp *t)
+{
+	int fd = t->watch.fd;
+
+	loop_unwatch(t->loop, &t->watch);
+	t->watch.fd = -1;
+	return fd;
+}
+
+/* The carrier. */
+struct tcp_carrier {
+	struct carrier carrier;
+	struct tcp tcp;
+};
+
+static void
+carrier_sync(struct tcp_carrier *c)
+{
+	c->carrier.readable = c->tcp.readable;
+	c->carrier.writable = c->tcp.writable;
+}
+
+static void
+carrier_notify(struct tcp *t)
+{
+	struct tcp_carrier *c = container_of(t, struct tcp_carrier, tcp);
+
+	carrier_sync(c);
+	if (c->carrier.notify != NULL)
+		c->carrier.notify(c->carrier.owner);
+}
+
+static ssize_t
+carrier_read(struct carrier *base, void *buf, size_t len)
+{
+	struct tcp_carrier *c = container_of(base, struct tcp_carrier, carrier);
+	ssize_t n = tcp_read(&c->tcp, buf, len);
+
+	carrier_sync(c);
+	return n;
+}
+
+static ssize_t
+carrier_write(struct carrier *base, const struct iovec *iov, int count)
+{
+	struct tcp_carrier *c = container_of(base, struct tcp_carrier, carrier);
+	ssize_t n = tcp_write(&c->tcp, iov, count);
+
+	carrier_sync(c);
+	return n;
+}
+
+static void
+carrier_gone(struct tcp *t)
+{
+	struct tcp_carrier *c = container_of(t, struct tcp_carrier, tcp);
+
+	allocator_free(t->loop->driver.allocator, c);
+}
+
+static void
+carrier_close(struct carrier *base)
+{
+	struct tcp_carrier *c = container_of(base, struct tcp_carrier, carrier);
+
+	tcp_finish(&c->tcp, carrier_gone);
+}
+
+static const struct carrier_ops tcp_ops = {
+	carrier_read, carrier_write, carrier_close,
+};
+
+struct carrier *
+tcp_carrier_new(struct loop *loop, int fd)
+{
+	struct tcp_carrier *c;
+	int saved;
+
+	c = allocator_new(loop->driver.allocator, sizeof(*c));
+	if (c == NULL) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	if (tcp_open(&c->tcp, loop, fd, carrier_notify) < 0) {
+		saved = errno;
+		allocator_free(loop->driver.allocator, c);
+		errno = saved;
+		return NULL;
+	}
+	c->carrier.ops = &tcp_ops;
+	return &c->carrier;
+}

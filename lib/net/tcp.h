@@ -1,0 +1,78 @@
+/*
+ * A TCP socket on a loop, as a carrier and for whoever needs the parts:
+ * edge-triggered readiness, reads and writes that keep it, and a close that
+ * loses nothing.
+ */
+#ifndef NET_TCP_H
+#define NET_TCP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include "net/carrier.h"
+#include "net/loop.h"
+
+struct tcp {
+	struct loop *loop;
+	struct watch watch;
+	struct timer linger;
+	uint64_t linger_until;
+	struct work abandon;	/* when the loop closes while we linger */
+	bool readable, writable;	/* as far as known */
+	bool hung_up;		/* the end of file or an error is in sight:
+				 * read until it comes */
+	bool failed;		/* EPOLLERR: tcp_error() tells why */
+	bool ended;		/* the end of file was read */
+	void (*notify)(struct tcp *);	/* after any of these changed */
+	void (*gone)(struct tcp *);	/* after tcp_finish(): free it */
+};
+
+/*
+ * Watch a connected or connecting socket; takes fd over on success.  0, or
+ * -1 with errno.  Loop's thread, as all below.
+ */
+int
+tcp_open(struct tcp *, struct loop *, int fd, void (*notify)(struct tcp *));
+
+ssize_t
+tcp_read(struct tcp *, void *buf, size_t len);
+ssize_t
+tcp_write(struct tcp *, const struct iovec *, int n);
+
+/* Send a FIN behind what was written. */
+void
+tcp_shut(struct tcp *);
+
+/* The pending error, as errno; 0: none.  Asking takes it. */
+int
+tcp_error(struct tcp *);
+
+/*
+ * Close so that all that was written arrives: a socket that is closed with
+ * unread bytes in it would send a reset over them.  Sends a FIN, discards
+ * what comes until the other end closes (at most TCP_LINGER_US), then closes
+ * and calls gone, maybe at once.  notify is not called any more.
+ */
+#define TCP_LINGER_US 5000000
+void
+tcp_finish(struct tcp *, void (*gone)(struct tcp *));
+
+/* Close at once; reset: with an RST, what was not delivered is dropped. */
+void
+tcp_close(struct tcp *, bool reset);
+
+/* Stop watching and give the descriptor away. */
+int
+tcp_release(struct tcp *);
+
+/*
+ * A carrier over a connected socket; takes fd over on success.  NULL with
+ * errno.
+ */
+struct carrier *
+tcp_carrier_new(struct loop *, int fd);
+
+#endif

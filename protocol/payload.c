@@ -1,0 +1,635 @@
+/*
+ * Payloads: one decoder and one encoder for each instruction, in the order of
+ * PROTOCOL.md.
+ */
+#include "instruction.h"
+
+#include "cursor.h"
+
+enum {
+	FIELD_REGISTER_NAME = 1,
+	FIELD_REGISTER_INSTANCE,
+	FIELD_REGISTER_SERIAL,
+	FIELD_REGISTER_SETTLED,
+	FIELD_REGISTER_HELD,
+	FIELD_REGISTER_STANDBY,
+	FIELD_REGISTER_SOFTWARE,
+
+	FIELD_REGISTERED_SESSION = 1,
+
+	FIELD_OPEN_TARGET = 0x8001,
+	FIELD_OPEN_SOURCE = 2,
+	FIELD_OPEN_DESTINATION = 3,
+
+	FIELD_OPENED_REASON = 1,
+};
+
+struct field {
+	uint16_t type;
+	const uint8_t *data;
+	size_t len;
+};
+
+/* The next field; false at the end or when it is cut (then r has failed). */
+static bool
+field_next(struct reader *r, struct field *f)
+{
+	if (r->failed || reader_left(r) == 0)
+		return false;
+	f->type = (uint16_t)reader_uint(r, 2);
+	f->len = reader_uint(r, 2);
+	f->data = reader_bytes(r, f->len);
+	return !r->failed;
+}
+
+/*
+ * Note in *seen that a field of this type came; false when it came before.
+ * Known types lie below 32 without their top bit.
+ */
+static bool
+field_once(uint32_t *seen, const struct field *f)
+{
+	uint32_t bit = UINT32_C(1) << (f->type & 31);
+
+	if (*seen & bit)
+		return false;
+	*seen |= bit;
+	return true;
+}
+
+static bool
+field_skippable(const struct field *f)
+{
+	return (f->type & INS_MUST_UNDERSTAND) == 0;
+}
+
+static uint64_t
+field_uint(const struct field *f)
+{
+	struct reader r = {f->data, f->data + f->len, false};
+
+	return reader_uint(&r, f->len);
+}
+
+static enum ins_status
+fields_end(const struct reader *r)
+{
+	return r->failed || reader_left(r) != 0 ? INS_BAD : INS_OK;
+}
+
+/* Fields of an instruction that has none yet. */
+static enum ins_status
+fields_none(struct reader *r)
+{
+	struct field f;
+
+	while (field_next(r, &f))
+		if (!field_skippable(&f))
+			return INS_BAD;
+	return fields_end(r);
+}
+
+enum ins_status
+ins_hello_decode(const uint8_t *payload, size_t len, bool from_server,
+    struct ins_hello *h)
+{
+	struct reader r = {payload, payload + len, false};
+
+	*h = (struct ins_hello){0};
+	h->version = (uint16_t)reader_uint(&r, 2);
+	h->features = reader_uint(&r, 8);
+	h->nonce = reader_bytes(&r, INS_NONCE_SIZE);
+	if (from_server) {
+		h->instance = reader_bytes(&r, INS_INSTANCE_SIZE);
+		h->start = reader_uint(&r, 8);
+	}
+	if (r.failed || h->version == 0)
+		return INS_BAD;
+	return fields_none(&r);
+}
+
+static bool
+register_field(struct ins_register *g, const struct field *f)
+{
+	switch (f->type) {
+	case FIELD_REGISTER_NAME:
+		g->name = (struct ins_bytes){f->data, f->len};
+		return f->len <= INS_NAME_MAX;
+	case FIELD_REGISTER_INSTANCE:
+		g->instance = f->data;
+		return f->len == INS_INSTANCE_SIZE;
+	case FIELD_REGISTER_SERIAL:
+		g->serial = field_uint(f);
+		return f->len == 8;
+	case FIELD_REGISTER_SETTLED:
+		g->settled = field_uint(f);
+		return f->len == 8;
+	case FIELD_REGISTER_HELD:
+		g->held = (struct ins_bytes){f->data, f->len};
+		return f->len % 8 == 0 && f->len <= 8 * INS_HELD_MAX;
+	case FIELD_REGISTER_STANDBY:
+		g->standby = true;
+		return f->len == 0;
+	case FIELD_REGISTER_SOFTWARE:
+		g->software = (struct ins_bytes){f->data, f->len};
+		return f->len <= INS_SOFTWARE_MAX &&
+		    ins_text_valid(f->data, f->len);
+	default:
+		return false;
+	}
+}
+
+enum ins_status
+ins_register_decode(const uint8_t *payload, size_t len,
+    struct ins_register *g)
+{
+	const uint32_t needed = 1u << FIELD_REGISTER_NAME |
+	    1u << FIELD_REGISTER_INSTANCE | 1u << FIELD_REGISTER_SERIAL |
+	    1u << FIELD_REGISTER_SETTLED;
+	struct reader r = {payload, payload + len, false};
+	uint32_t seen = 0;
+	struct field f;
+
+	*g = (struct ins_register){0};
+	while (field_next(&r, &f)) {
+		if (f.type >= FIELD_REGISTER_NAME &&
+		    f.type <= FIELD_REGISTER_SOFTWARE) {
+			if (!field_once(&seen, &f) || !register_field(g, &f))
+				return INS_BAD;
+		} else if (!field_skippable(&f))
+			return INS_BAD;
+	}
+	if ((seen & needed) != needed || g->settled >= g->serial)
+		return INS_BAD;
+	return fields_end(&r);
+}
+
+uint64_t
+ins_held(const struct ins_bytes *held, size_t i)
+{
+	struct reader r = {held->data + 8 * i, held->data + held->len, false};
+
+	return reader_uint(&r, 8);
+}
+
+enum ins_status
+ins_registered_decode(const uint8_t *payload, size_t len,
+    struct ins_registered *g)
+{
+	struct reader r = {payload, payload + len, false};
+	uint32_t seen = 0;
+	struct field f;
+
+	*g = (struct ins_registered){0};
+	while (field_next(&r, &f)) {
+		if (f.type == FIELD_REGISTERED_SESSION) {
+			if (!field_once(&seen, &f) || f.len != 8)
+				return INS_BAD;
+			g->session = field_uint(&f);
+		} else if (!field_skippable(&f))
+			return INS_BAD;
+	}
+	if (g->session == 0)
+		return INS_BAD;
+	return fields_end(&r);
+}
+
+enum ins_status
+ins_end_decode(const uint8_t *payload, size_t len, struct ins_end *e)
+{
+	struct reader r = {payload, payload + len, false};
+
+	*e = (struct ins_end){0};
+	e->code = (uint16_t)reader_uint(&r, 2);
+	e->text.len = reader_left(&r);
+	e->text.data = reader_bytes(&r, e->text.len);
+	if (r.failed || e->text.len > INS_TEXT_MAX ||
+	    !ins_text_valid(e->text.data, e->text.len))
+		return INS_BAD;
+	return INS_OK;
+}
+
+enum ins_status
+ins_offset_decode(const uint8_t *payload, size_t len, uint64_t *offset)
+{
+	struct reader r = {payload, payload + len, false};
+
+	*offset = reader_uint(&r, 8);
+	return fields_end(&r);
+}
+
+static bool
+open_target(struct ins_open *o, const struct field *f)
+{
+	struct reader r = {f->data, f->data + f->len, false};
+
+	o->form = (uint8_t)reader_uint(&r, 1);
+	if (r.failed)
+		return false;
+	if (o->form != INS_FORM_PORT && o->form != INS_FORM_HOST)
+		return true;
+	o->port = (uint16_t)reader_uint(&r, 2);
+	o->host.len = reader_left(&r);
+	o->host.data = reader_bytes(&r, o->host.len);
+	if (r.failed || o->port == 0)
+		return false;
+	if (o->form == INS_FORM_PORT)
+		return o->host.len == 0;
+	return o->host.len >= 1 && o->host.len <= INS_HOST_MAX &&
+	    ins_text_valid(o->host.data, o->host.len);
+}
+
+static bool
+open_address(struct ins_address *a, const struct field *f)
+{
+	struct reader r = {f->data, f->data + f->len, false};
+	const uint8_t *p;
+	size_t size;
+
+	a->family = (uint8_t)reader_uint(&r, 1);
+	if (r.failed || (a->family != 4 && a->family != 6))
+		return false;
+	size = a->family == 4 ? 4 : 16;
+	p = reader_bytes(&r, size);
+	a->port = (uint16_t)reader_uint(&r, 2);
+	if (fields_end(&r) != INS_OK)
+		return false;
+	memcpy(a->address, p, size);
+	return true;
+}
+
+static bool
+open_field(struct ins_open *o, const struct field *f)
+{
+	switch (f->type) {
+	case FIELD_OPEN_TARGET:
+		return open_target(o, f);
+	case FIELD_OPEN_SOURCE:
+		return open_address(&o->source, f);
+	case FIELD_OPEN_DESTINATION:
+		return open_address(&o->destination, f);
+	default:
+		return false;
+	}
+}
+
+enum ins_status
+ins_open_decode(const uint8_t *payload, size_t len, struct ins_open *o)
+{
+	struct reader r = {payload, payload + len, false};
+	uint32_t seen = 0;
+	struct field f;
+
+	*o = (struct ins_open){0};
+	o->identity = reader_uint(&r, 6);
+	o->kind = (uint8_t)reader_uint(&r, 1);
+	o->class = (uint8_t)reader_uint(&r, 1);
+	o->window = reader_uint(&r, 8);
+	while (field_next(&r, &f)) {
+		if (f.type == FIELD_OPEN_TARGET ||
+		    f.type == FIELD_OPEN_SOURCE ||
+		    f.type == FIELD_OPEN_DESTINATION) {
+			if (!field_once(&seen, &f) || !open_field(o, &f))
+				return INS_BAD;
+		} else if (!field_skippable(&f))
+			return INS_BAD;
+	}
+	if ((seen & 2) == 0 || o->window < INS_WINDOW_MIN ||
+	    o->window > INS_WINDOW_MAX)
+		return INS_BAD;
+	return fields_end(&r);
+}
+
+enum ins_status
+ins_opened_decode(const uint8_t *payload, size_t len, struct ins_opened *o)
+{
+	struct reader r = {payload, payload + len, false};
+	uint32_t seen = 0;
+	struct field f;
+
+	*o = (struct ins_opened){0};
+	o->identity = reader_uint(&r, 6);
+	o->outcome = (uint8_t)reader_uint(&r, 1);
+	o->window = reader_uint(&r, 8);
+	while (field_next(&r, &f)) {
+		if (f.type == FIELD_OPENED_REASON) {
+			if (!field_once(&seen, &f) || f.len > INS_TEXT_MAX ||
+			    !ins_text_valid(f.data, f.len))
+				return INS_BAD;
+			o->reason = (struct ins_bytes){f.data, f.len};
+		} else if (!field_skippable(&f))
+			return INS_BAD;
+	}
+	if (o->outcome == INS_CONNECTED ?
+	    o->window < INS_WINDOW_MIN || o->window > INS_WINDOW_MAX :
+	    o->window != 0)
+		return INS_BAD;
+	return fields_end(&r);
+}
+
+enum ins_status
+ins_identity_decode(const uint8_t *payload, size_t len, uint64_t *identity)
+{
+	struct reader r = {payload, payload + len, false};
+
+	*identity = reader_uint(&r, 6);
+	return fields_end(&r);
+}
+
+enum ins_status
+ins_reset_decode(const uint8_t *payload, size_t len, struct ins_reset *s)
+{
+	struct reader r = {payload, payload + len, false};
+
+	s->identity = reader_uint(&r, 6);
+	s->reason = (uint16_t)reader_uint(&r, 2);
+	return fields_end(&r);
+}
+
+enum ins_status
+ins_credit_decode(const uint8_t *payload, size_t len, struct ins_credit *c)
+{
+	struct reader r = {payload, payload + len, false};
+
+	c->identity = reader_uint(&r, 6);
+	c->offset = reader_uint(&r, 8);
+	return fields_end(&r);
+}
+
+enum ins_status
+ins_limit_decode(const uint8_t *payload, size_t len, struct ins_limit *l)
+{
+	struct reader r = {payload, payload + len, false};
+
+	l->identity = reader_uint(&r, 6);
+	l->limit = reader_uint(&r, 8);
+	l->seen = reader_uint(&r, 8);
+	return fields_end(&r);
+}
+
+/*
+ * Encoders.  The head is written first, its length when the payload is known.
+ */
+static struct writer
+begin(uint8_t *buf, size_t cap, uint16_t number)
+{
+	struct writer w = {buf, buf + cap, false};
+
+	writer_uint(&w, number, 2);
+	return w;
+}
+
+static struct writer
+begin_extended(uint8_t *buf, size_t cap, uint16_t number)
+{
+	struct writer w = begin(buf, cap, number);
+
+	writer_uint(&w, 0, 4);
+	return w;
+}
+
+static size_t
+end(const struct writer *w, const uint8_t *buf)
+{
+	return w->failed ? 0 : (size_t)(w->at - buf);
+}
+
+static size_t
+end_extended(const struct writer *w, uint8_t *buf)
+{
+	size_t n = end(w, buf);
+	struct writer head = {buf + 2, buf + 6, false};
+
+	if (n > 0)
+		writer_uint(&head, n - 6, 4);
+	return n;
+}
+
+static void
+put_field(struct writer *w, uint16_t type, const void *data, size_t len)
+{
+	writer_uint(w, type, 2);
+	writer_uint(w, len, 2);
+	writer_bytes(w, data, len);
+}
+
+static void
+put_field_uint(struct writer *w, uint16_t type, uint64_t v)
+{
+	writer_uint(w, type, 2);
+	writer_uint(w, 8, 2);
+	writer_uint(w, v, 8);
+}
+
+size_t
+ins_initial_remote_encode(uint8_t *buf, size_t cap, const char *name)
+{
+	struct writer w = begin(buf, cap, INS_INITIAL_REMOTE);
+	size_t len = strlen(name);
+
+	writer_uint(&w, len, 4);
+	writer_bytes(&w, name, len);
+	return end(&w, buf);
+}
+
+size_t
+ins_initial_connection_encode(uint8_t *buf, size_t cap, uint64_t identity,
+    uint16_t port)
+{
+	struct writer w = begin(buf, cap, INS_INITIAL_CONNECTION);
+
+	writer_uint(&w, identity, 6);
+	writer_uint(&w, port, 2);
+	return end(&w, buf);
+}
+
+size_t
+ins_heartbeat_encode(uint8_t *buf, size_t cap)
+{
+	struct writer w = begin(buf, cap, INS_HEARTBEAT);
+
+	return end(&w, buf);
+}
+
+size_t
+ins_close_encode(uint8_t *buf, size_t cap, uint64_t identity)
+{
+	struct writer w = begin(buf, cap, INS_CLOSE);
+
+	writer_uint(&w, identity, 6);
+	return end(&w, buf);
+}
+
+size_t
+ins_hello_encode(uint8_t *buf, size_t cap, const struct ins_hello *h)
+{
+	struct writer w = begin_extended(buf, cap, INS_HELLO);
+
+	writer_uint(&w, h->version, 2);
+	writer_uint(&w, h->features, 8);
+	writer_bytes(&w, h->nonce, INS_NONCE_SIZE);
+	if (h->instance != NULL) {
+		writer_bytes(&w, h->instance, INS_INSTANCE_SIZE);
+		writer_uint(&w, h->start, 8);
+	}
+	return end_extended(&w, buf);
+}
+
+size_t
+ins_register_encode(uint8_t *buf, size_t cap, const struct ins_register *g)
+{
+	struct writer w = begin_extended(buf, cap, INS_REGISTER);
+
+	put_field(&w, FIELD_REGISTER_NAME, g->name.data, g->name.len);
+	put_field(&w, FIELD_REGISTER_INSTANCE, g->instance,
+	    INS_INSTANCE_SIZE);
+	put_field_uint(&w, FIELD_REGISTER_SERIAL, g->serial);
+	put_field_uint(&w, FIELD_REGISTER_SETTLED, g->settled);
+	if (g->held.len > 0)
+		put_field(&w, FIELD_REGISTER_HELD, g->held.data, g->held.len);
+	if (g->standby)
+		put_field(&w, FIELD_REGISTER_STANDBY, NULL, 0);
+	if (g->software.len > 0)
+		put_field(&w, FIELD_REGISTER_SOFTWARE, g->software.data,
+		    g->software.len);
+	return end_extended(&w, buf);
+}
+
+size_t
+ins_registered_encode(uint8_t *buf, size_t cap,
+    const struct ins_registered *g)
+{
+	struct writer w = begin_extended(buf, cap, INS_REGISTERED);
+
+	put_field_uint(&w, FIELD_REGISTERED_SESSION, g->session);
+	return end_extended(&w, buf);
+}
+
+/* The longest part of text that is at most max bytes and whole characters. */
+static size_t
+text_cut(const char *text, size_t max)
+{
+	size_t len = strlen(text);
+
+	if (len <= max)
+		return len;
+	len = max;
+	while (len > 0 && ((uint8_t)text[len] & 0xc0) == 0x80)
+		len--;
+	return len;
+}
+
+size_t
+ins_end_encode(uint8_t *buf, size_t cap, uint16_t code, const char *text)
+{
+	struct writer w = begin_extended(buf, cap, INS_END);
+
+	writer_uint(&w, code, 2);
+	writer_bytes(&w, text, text_cut(text, INS_TEXT_MAX));
+	return end_extended(&w, buf);
+}
+
+size_t
+ins_offset_encode(uint8_t *buf, size_t cap, uint16_t number, uint64_t value)
+{
+	struct writer w = begin_extended(buf, cap, number);
+
+	writer_uint(&w, value, 8);
+	return end_extended(&w, buf);
+}
+
+static void
+put_address(struct writer *w, uint16_t type, const struct ins_address *a)
+{
+	size_t size = a->family == 4 ? 4 : 16;
+
+	if (a->family == 0)
+		return;
+	writer_uint(w, type, 2);
+	writer_uint(w, 3 + size, 2);
+	writer_uint(w, a->family, 1);
+	writer_bytes(w, a->address, size);
+	writer_uint(w, a->port, 2);
+}
+
+size_t
+ins_open_encode(uint8_t *buf, size_t cap, const struct ins_open *o)
+{
+	struct writer w = begin_extended(buf, cap, INS_OPEN);
+
+	writer_uint(&w, o->identity, 6);
+	writer_uint(&w, o->kind, 1);
+	writer_uint(&w, o->class, 1);
+	writer_uint(&w, o->window, 8);
+	writer_uint(&w, FIELD_OPEN_TARGET, 2);
+	writer_uint(&w, 3 + o->host.len, 2);
+	writer_uint(&w, o->form, 1);
+	writer_uint(&w, o->port, 2);
+	writer_bytes(&w, o->host.data, o->host.len);
+	put_address(&w, FIELD_OPEN_SOURCE, &o->source);
+	put_address(&w, FIELD_OPEN_DESTINATION, &o->destination);
+	return end_extended(&w, buf);
+}
+
+size_t
+ins_opened_encode(uint8_t *buf, size_t cap, const struct ins_opened *o)
+{
+	struct writer w = begin_extended(buf, cap, INS_OPENED);
+
+	writer_uint(&w, o->identity, 6);
+	writer_uint(&w, o->outcome, 1);
+	writer_uint(&w, o->window, 8);
+	if (o->reason.len > 0)
+		put_field(&w, FIELD_OPENED_REASON, o->reason.data,
+		    o->reason.len);
+	return end_extended(&w, buf);
+}
+
+size_t
+ins_half_close_encode(uint8_t *buf, size_t cap, uint64_t identity)
+{
+	struct writer w = begin_extended(buf, cap, INS_HALF_CLOSE);
+
+	writer_uint(&w, identity, 6);
+	return end_extended(&w, buf);
+}
+
+size_t
+ins_reset_encode(uint8_t *buf, size_t cap, const struct ins_reset *s)
+{
+	struct writer w = begin_extended(buf, cap, INS_RESET);
+
+	writer_uint(&w, s->identity, 6);
+	writer_uint(&w, s->reason, 2);
+	return end_extended(&w, buf);
+}
+
+size_t
+ins_credit_encode(uint8_t *buf, size_t cap, const struct ins_credit *c)
+{
+	struct writer w = begin_extended(buf, cap, INS_CREDIT);
+
+	writer_uint(&w, c->identity, 6);
+	writer_uint(&w, c->offset, 8);
+	return end_extended(&w, buf);
+}
+
+size_t
+ins_limit_encode(uint8_t *buf, size_t cap, const struct ins_limit *l)
+{
+	struct writer w = begin_extended(buf, cap, INS_LIMIT);
+
+	writer_uint(&w, l->identity, 6);
+	writer_uint(&w, l->limit, 8);
+	writer_uint(&w, l->seen, 8);
+	return end_extended(&w, buf);
+}
+
+void
+ins_data_head_encode(uint8_t *buf, uint64_t identity, uint32_t length)
+{
+	struct writer w = begin(buf, INS_DATA_HEAD, INS_DATA);
+
+	writer_uint(&w, identity, 6);
+	writer_uint(&w, length, 4);
+}

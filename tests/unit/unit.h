@@ -1,0 +1,23 @@
+/*
+ * The unit tests: each suite is a function that adds its tests to a CUnit
+ * suite of its own; main.c lists them.
+ */
+#ifndef UNIT_H
+#define UNIT_H
+
+#include <CUnit/CUnit.h>
+
+struct unit_test {
+	const char *name;
+	void (*run)(void);
+};
+
+struct unit_suite {
+	const char *name;
+	const struct unit_test *tests;	/* ends with a NULL name */
+};
+
+extern const struct unit_suite suite_config;
+extern const struct unit_suite suite_http;
+
+#endif
