@@ -111,7 +111,7 @@ discard(struct tcp *t)
 			t->readable = false;
 	}
 	timer_set(&d->timers, &t->linger,
-	    t->readable ? d->now : t->linger_until);
+	    t->readable ? d->now + 1 : t->linger_until);
 }
 
 static void

@@ -105,7 +105,9 @@ request_once(struct run *r)
 		CHECK(used <= r->waiting.len && made <= r->cap);
 		append(&r->out, out, made);
 		r->request_bad = status == HTTP_BAD;
-		if (status == HTTP_WAIT && r->answers && !r->response_bad) {
+		/* Within a response it would be part of that one's body. */
+		if (status == HTTP_WAIT && r->answers &&
+		    !http_response_partial(r->h)) {
 			respond(r, (const uint8_t *)NO, strlen(NO));
 			made = 1;
 		}

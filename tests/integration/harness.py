@@ -117,8 +117,8 @@ class Daemon:
         self._offset = 0
         self._rest = b""
         self._entries = []
-        with open(self.path, "wb") as err, \
-             open(test.dir / f"{name}.out", "wb") as out:
+        with open(self.path, "ab") as err, \
+             open(test.dir / f"{name}.out", "ab") as out:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 cwd=test.dir, env=env, start_new_session=True)
@@ -517,6 +517,13 @@ class Test:
                 self.fail(f"not within {timeout * FACTOR} s: {what}")
             time.sleep(pause)
             pause = min(pause * 1.5, 0.1)
+
+    def stays(self, fn, seconds, what):
+        """fn has to be truthy all that time: for what must not happen."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self.ok(fn(), f"not for all of {seconds} s: {what}")
+            time.sleep(0.05)
 
     def eq(self, a, b, what):
         if a != b:

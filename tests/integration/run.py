@@ -122,7 +122,8 @@ def finish(job, status):
     text = path.read_text("utf-8") if path.exists() else ""
     if code not in (PASSED, FAILED, SKIPPED):
         kill_left(job)
-        text += f"the scenario's process ended with {code}\n"
+        text += (f"the scenario's process ended with {code}\n"
+                 f"kept: {job['directory']}\n")
     if text:
         print("     " + text.rstrip("\n").replace("\n", "\n     "))
     if code in (PASSED, SKIPPED):

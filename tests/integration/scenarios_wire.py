@@ -178,8 +178,14 @@ class FullListener:
             self.fillers.append(s)
         raise WireError("the backlog does not fill")
 
-    def let_in(self):
-        """Accept what fills it; what hangs comes with its next SYN."""
+    def let_in(self, hanging):
+        """Accept what fills it, once that many connects hang; they come
+        with their next SYN."""
+        end_at = time.monotonic() + 10 * wire.FACTOR
+        while wire.connecting(self.port) < hanging:
+            if time.monotonic() > end_at:
+                raise WireError(f"no {hanging} connects to {self.port}")
+            time.sleep(0.001)
         self.listener.sock.listen(64)
         for s in self.fillers:
             self.listener.accept().close()
@@ -671,7 +677,7 @@ def classic_server_ends(t):
     full = FullListener()
     slow = far.connect(full.port, data(far.identity + 1, big[:200000]))
     # The application's end of file.
-    full.let_in()
+    full.let_in(1)
     a = full.accept()
     t.ok(read_exactly(a, 200000) == big[:200000],
          "data that came before the connection")
@@ -1513,6 +1519,82 @@ def extended_reset(t):
     p.ping()
 
 
+def check_taken(t, p, pair):
+    """What the state table takes; pair() gives (local socket, stream) with
+    a grant of 16,384 bytes from p."""
+    text = pattern(3, 0, 60000)
+    # Half-closed by us: credit is taken, and data goes on the other way.
+    sock, s = pair()
+    s.auto_credit = False
+    p.send_half_close(s)
+    t.expect_eof(sock, b"")
+    sender = t.thread(sock.sendall, text)
+    p.until(lambda: s.rx_total == 16384, "the grant")
+    p.send_credit(s, 16385)
+    p.until(lambda: s.rx_total == 16385, "a byte more")
+    p.send_credit(s, 1 << 63)
+    t.ok(p.read(s, 60000) == text, "after our half-close")
+    sender.join()
+    # ... and it may still be reset,
+    p.send_reset(s)
+    p.ping()
+    t.until(lambda: broken(sock), what="the socket is reset")
+    # ... or closed.
+    sock, s = pair()
+    p.send_data(s, text)
+    p.send_half_close(s)
+    p.send_close(s)
+    t.ok(t.expect_eof(sock) == text, "half-close, then close")
+    # All of the grant, and then nothing: no byte is past it.
+    sock, s = pair()
+    p.send_data(s, bytes(s.tx_grant))
+    p.send_data(s, b"")
+    t.eq(len(read_exactly(sock, s.tx)), s.tx, "the grant")
+    # An acknowledgement that says nothing new.
+    p.send(wire.ack(p.rx_offset), wire.ack(p.rx_offset))
+    p.ack_sent = p.rx_offset
+    # The largest grants; credit and a limit that give up nothing.
+    sock, s = pair()
+    p.send_credit(s, 1 << 63)
+    p.send_limit(s, s.tx, s.tx_granted)
+    p.ping()
+
+
+def broken(sock):
+    try:
+        sock.send(b"x")
+    except BlockingIOError:
+        pass
+    except OSError:
+        return True
+    return False
+
+
+@scenario(153, "extended client: what the state table takes; InsEnd")
+def extended_taken(t):
+    site = Site(t)
+    p = site.extended()
+
+    def pair():
+        v = site.visit()
+        return v, p.accept_stream(window=16384)
+    check_taken(t, p, pair)
+    v, s = pair()
+    p.send(wire.end(E_SHUTTING_DOWN, "that is all"))
+    p.finish()
+    p.expect_closed()
+    t.expect_reset(v)
+    site.server.wait_log("session-ended", remote="x")
+    # An InsEnd that no text is.
+    for raw in (wire.control(END, wire.u16(999) + b"\xff\xfe"),
+                wire.control(END, wire.u16(0)),
+                wire.control(END, wire.u16(1) + bytes(1022))):
+        p = site.extended()
+        p.send(raw)
+        p.finish()
+        p.expect_closed()
+
+
 # ------------------------------------------------ against remote-client: 154
 
 @scenario(154, "extended server: the remote-client's handshake and dials")
@@ -1653,8 +1735,8 @@ def extended_server_before_answer(t):
     done = p.open(wire.target_port(closes.port))
     p.send_data(done, b"close")
     p.send_close(done)
-    full.let_in()
-    closes.let_in()
+    full.let_in(2)
+    closes.let_in(1)
     a = closes.accept()
     t.expect_eof(a, b"close", "closed before the answer")
     got = {}
@@ -1849,6 +1931,34 @@ def extended_server_versions(t):
         q.ping()
 
 
+@scenario(163, "extended server: what the state table takes; InsEnd")
+def extended_server_taken(t):
+    app, full = Listener(), FullListener()
+    far = Far(t, "connect_timeout: 60s\n", tunnels=2)
+    p, other = far.peer(), far.peer()
+
+    def pair():
+        s = p.connect(app.port, 16384)
+        return app.accept(), s
+    check_taken(t, p, pair)
+    for ends in ((p.send_reset,), (p.send_close,),
+                 (p.send_half_close, p.send_reset),
+                 (p.send_half_close, p.send_close)):
+        s = p.open(wire.target_port(full.port))
+        for end in ends:
+            end(s)
+        p.ping()
+        t.eq(s.answer, None, "an answer for a stream that is over")
+    a, s = pair()
+    p.send(wire.end(E_SHUTTING_DOWN, "that is all"))
+    p.finish()
+    p.expect_closed()
+    t.expect_reset(a)
+    far.client.wait_log("session-ended")
+    other.ping()
+    far.peer(40).ping()
+
+
 # =================================================================== hostile
 # ---------------------------------------------- before the registration: 170
 
@@ -2007,6 +2117,12 @@ def hostile_openings(t):
     lines = site.server.log("peer-dropped")
     t.ok(1 <= len(lines) <= count, f"{len(lines)} lines for {count} peers")
     t.eq(len(site.server.log("registered")), 1, "registrations")
+    # PROTOCOL.md does not say: either is right, as long as nobody suffers.
+    p = ExtendedClient(site.tunnel)
+    p.hello_()
+    p.wait_hello()
+    p.send(register_of(fields_of(), wire.field(wire.F_SOFTWARE, b"\xff\n")))
+    t.ok(p.next().number in (REGISTERED, END), "software that is no text")
     site.check()
     site.memory.check(16, f"{count} peers that never registered")
 

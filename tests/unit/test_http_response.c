@@ -483,6 +483,8 @@ test_http_bad_body_is_owed_nothing(void)
 	/* A head that is bad never was owed one. */
 	h = ask("g");
 	take_bad(h, "x\r\n");
+	/* And what comes after it is not looked at. */
+	take_bad(h, GET);
 	CU_ASSERT_FALSE(http_response_idle(h));
 	CU_ASSERT_EQUAL(answer(h, NO), HTTP_OK);
 	CU_ASSERT_TRUE(http_response_idle(h));

@@ -1,0 +1,90 @@
+#include "tunnel/budget.h"
+
+#include <stdbool.h>
+
+void
+budget_init(struct budget *b, uint64_t total, uint64_t reserve)
+{
+	uint64_t aside = total / 8 > reserve ? total / 8 : reserve;
+
+	b->limit = total > aside ? total - aside : 0;
+	atomic_init(&b->used, 0);
+	atomic_init(&b->above, 0);
+}
+
+static bool
+take(_Atomic uint64_t *used, uint64_t n, uint64_t limit)
+{
+	if (atomic_fetch_add(used, n) + n <= limit)
+		return true;
+	atomic_fetch_sub(used, n);
+	return false;
+}
+
+/* What stands above WINDOW_FIRST counts twice: in its half, and in all. */
+static bool
+take_above(struct budget *b, uint64_t n)
+{
+	if (!take(&b->above, n, b->limit / 2))
+		return false;
+	if (take(&b->used, n, b->limit))
+		return true;
+	atomic_fetch_sub(&b->above, n);
+	return false;
+}
+
+static void
+give_above(struct budget *b, uint64_t n)
+{
+	atomic_fetch_sub(&b->above, n);
+	atomic_fetch_sub(&b->used, n);
+}
+
+uint64_t
+budget_raise(struct budget *session, struct budget *process,
+    uint64_t window)
+{
+	uint64_t n = WINDOW_START - WINDOW_FIRST;
+
+	if (window != WINDOW_FIRST || !take_above(session, n))
+		return window;
+	if (!take_above(process, n)) {
+		give_above(session, n);
+		return window;
+	}
+	return WINDOW_START;
+}
+
+uint64_t
+budget_open(struct budget *session, struct budget *process)
+{
+	if (!take(&session->used, WINDOW_FIRST, session->limit))
+		return 0;
+	if (!take(&process->used, WINDOW_FIRST, process->limit)) {
+		atomic_fetch_sub(&session->used, WINDOW_FIRST);
+		return 0;
+	}
+	return budget_raise(session, process, WINDOW_FIRST);
+}
+
+uint64_t
+budget_lower(struct budget *session, struct budget *process,
+    uint64_t window)
+{
+	if (window <= WINDOW_FIRST)
+		return window;
+	give_above(session, window - WINDOW_FIRST);
+	give_above(process, window - WINDOW_FIRST);
+	return WINDOW_FIRST;
+}
+
+void
+budget_close(struct budget *session, struct budget *process,
+    uint64_t window)
+{
+	if (window == 0)
+		return;
+	budget_lower(session, process, window);
+	atomic_fetch_sub(&session->used, WINDOW_FIRST);
+	atomic_fetch_sub(&process->used, WINDOW_FIRST);
+}

@@ -1,0 +1,339 @@
+/*
+ * The life of a session: made, kept alive, ended.
+ */
+#include "tunnel/session_private.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SESSION_RESERVE 65536	/* PROTOCOL.md, "What a peer may cost" */
+
+void
+session_wake(struct session *s)
+{
+	driver_defer(s->driver, &s->run);
+}
+
+void
+session_fail(struct session *s, enum ins_end_code code, const char *format,
+    ...)
+{
+	va_list ap;
+
+	if (s->end_code != 0)
+		return;
+	s->end_code = code;
+	va_start(ap, format);
+	vsnprintf(s->end_why, sizeof(s->end_why), format, ap);
+	va_end(ap);
+	if (s->carrier != NULL)
+		session_wake(s);
+}
+
+void
+session_end(struct session *s, enum ins_end_code code, const char *why)
+{
+	session_fail(s, code, "%s", why);
+}
+
+static void
+cancel_all(struct session *s)
+{
+	struct timers *t = &s->driver->timers;
+
+	timer_cancel(t, &s->ack);
+	timer_cancel(t, &s->heartbeat);
+	timer_cancel(t, &s->limit);
+	timer_cancel(t, &s->stall);
+	work_cancel(&s->run);
+}
+
+void
+session_reap(struct session *s)
+{
+	if (s->carrier != NULL || s->closing || s->alive > 0)
+		return;
+	cancel_all(s);
+	list_remove(&s->node);
+	hash_close(&s->streams);
+	allocator_free(s->driver->allocator, s);
+}
+
+static void
+tear_down(struct session *s)
+{
+	struct hash_node *n;
+
+	s->closing = true;
+	cancel_all(s);
+	if (session_extended(s))
+		session_tx_end(s, s->end_code, s->end_why);
+	s->carrier->ops->close(s->carrier);
+	s->carrier = NULL;
+	while ((n = hash_any(&s->streams)) != NULL)
+		stream_orphan(container_of(n, struct stream, node));
+	session_tx_close(s);
+	/* What streams asked for while they went is void. */
+	cancel_all(s);
+	s->config.events->ended(s, s->end_code, s->end_why);
+	s->closing = false;
+	session_reap(s);
+}
+
+static void
+on_run(struct work *w)
+{
+	struct session *s = container_of(w, struct session, run);
+
+	if (s->carrier == NULL)
+		return;
+	if (s->end_code == 0 && s->carrier->readable &&
+	    list_empty(&s->blocked))
+		session_receive(s);
+	if (s->end_code == 0)
+		session_transmit(s);
+	if (s->end_code != 0)
+		tear_down(s);
+}
+
+static void
+on_carrier(void *owner)
+{
+	session_wake(owner);
+}
+
+static uint64_t
+silence_allowed(const struct session *s)
+{
+	uint64_t us = SILENT_INTERVALS * s->config.heartbeat;
+
+	if (!session_extended(s) && us < CLASSIC_SILENCE)
+		return CLASSIC_SILENCE;
+	return us;
+}
+
+/*
+ * A classic proxy-server says nothing by itself, so its silence tells
+ * nothing; nor does the silence of a peer that we do not read, or whose bytes
+ * wait to be read.
+ */
+static bool
+silence_tells(const struct session *s)
+{
+	return (session_extended(s) || s->config.server) &&
+	    list_empty(&s->blocked) && !s->carrier->readable;
+}
+
+static void
+on_heartbeat(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, heartbeat);
+	uint64_t now = s->driver->now, idle = now - s->rx.last;
+	uint64_t next = now + s->config.heartbeat;
+
+	if (!silence_tells(s)) {
+		s->rx.last = now;
+		idle = 0;
+	}
+	if (idle >= silence_allowed(s)) {
+		session_fail(s, INS_END_SILENT, "nothing came for %llu ms",
+		    (unsigned long long)(idle / MS));
+		return;
+	}
+	if (!session_extended(s) && !s->config.server) {
+		s->tx.ping_due = true;
+		next = now + CLASSIC_BEAT;
+	} else if (session_extended(s) && idle >= s->config.heartbeat)
+		s->tx.ping_due = true;
+	else
+		next = s->rx.last + s->config.heartbeat;
+	if (next > s->rx.last + silence_allowed(s) && silence_tells(s))
+		next = s->rx.last + silence_allowed(s);
+	timer_set(&s->driver->timers, &s->heartbeat, next);
+	if (s->tx.ping_due)
+		session_wake(s);
+}
+
+static void
+on_ack(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, ack);
+
+	s->tx.ack_due = true;
+	session_wake(s);
+}
+
+static void
+limit_stream(struct session *s, struct stream *st)
+{
+	struct ins_limit l = {
+		st->identity, st->tx_sent + WINDOW_FIRST, st->tx_limit,
+	};
+	uint8_t *p;
+
+	if (st->local_done || st->state < STREAM_OPEN || l.limit >= l.seen)
+		return;
+	p = session_control(s, INS_ENCODE_MAX);
+	if (p == NULL)
+		return;
+	session_control_done(s, ins_limit_encode(p, INS_ENCODE_MAX, &l));
+	st->tx_limit = l.limit;
+}
+
+/* Streams that sent nothing for a while give the rest of their grant back. */
+static void
+on_limit(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, limit);
+	struct list *i, *next;
+	struct stream *st;
+
+	for (i = s->active.next; i != &s->active; i = next) {
+		next = i->next;
+		st = container_of(i, struct stream, active);
+		if (s->driver->now - st->sent_at < LIMIT_AFTER)
+			continue;
+		list_remove(&st->active);
+		limit_stream(s, st);
+	}
+	if (!list_empty(&s->active))
+		timer_set(&s->driver->timers, &s->limit,
+		    s->driver->now + LIMIT_AFTER / 2);
+	session_wake(s);
+}
+
+/* A local end that holds a classic carrier up for too long is closed. */
+static void
+on_stall(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, stall);
+	uint64_t now = s->driver->now, next = UINT64_MAX;
+	struct list *i, *following;
+	struct stream *st;
+
+	for (i = s->blocked.next; i != &s->blocked; i = following) {
+		following = i->next;
+		st = container_of(i, struct stream, blocked);
+		if (st->stall_at <= now) {
+			if (st->rx_delivered - st->stall_mark <
+			    CLASSIC_PROGRESS) {
+				stream_abort(st, INS_RESET_STALLED,
+				    "held the classic tunnel up");
+				continue;
+			}
+			st->stall_mark = st->rx_delivered;
+			st->stall_at = now + s->config.stall;
+		}
+		if (st->stall_at < next)
+			next = st->stall_at;
+	}
+	if (next != UINT64_MAX)
+		timer_set(&s->driver->timers, &s->stall, next);
+}
+
+struct session *
+session_new(const struct session_config *config, struct carrier *carrier)
+{
+	struct driver *d = config->driver;
+	struct session *s;
+	uint64_t seed;
+
+	s = allocator_new(d->allocator, sizeof(*s));
+	if (s == NULL)
+		return NULL;
+	s->config = *config;
+	s->driver = d;
+	s->tx.spare = pool_get(&d->pool, BUFFER_MIN);
+	if (s->tx.spare == NULL) {
+		allocator_free(d->allocator, s);
+		return NULL;
+	}
+	driver_random(d, &seed, sizeof(seed));
+	hash_init(&s->streams, d->allocator, seed);
+	budget_init(&s->budget, config->memory, SESSION_RESERVE);
+	work_init(&s->run, on_run);
+	list_init(&s->fresh);
+	list_init(&s->bulk);
+	list_init(&s->credits);
+	list_init(&s->active);
+	list_init(&s->over);
+	list_init(&s->blocked);
+	session_tx_init(s);
+	s->ack.expired = on_ack;
+	s->heartbeat.expired = on_heartbeat;
+	s->limit.expired = on_limit;
+	s->stall.expired = on_stall;
+	s->rx.last = d->now;
+	timer_set(&d->timers, &s->heartbeat, d->now +
+	    (session_extended(s) || config->server ? config->heartbeat :
+	    CLASSIC_BEAT));
+	list_append(config->all, &s->node);
+	s->carrier = carrier;
+	carrier->notify = on_carrier;
+	carrier->owner = s;
+	session_wake(s);
+	return s;
+}
+
+void
+session_end_all(struct list *all, enum ins_end_code code, const char *why)
+{
+	struct list *i, *next;
+	struct session *s;
+	struct list rest;
+
+	list_init(&rest);
+	for (i = all->next; i != all; i = next) {
+		next = i->next;
+		s = container_of(i, struct session, node);
+		if (s->carrier == NULL)
+			continue;
+		session_fail(s, code, "%s", why);
+		tear_down(s);
+	}
+	/* Those left have streams that deliver what they got. */
+	list_take(&rest, all);
+	while (!list_empty(&rest)) {
+		s = container_of(rest.next, struct session, node);
+		s->closing = true;
+		while (!list_empty(&s->over))
+			stream_drop(container_of(s->over.next,
+			    struct stream, active));
+		s->closing = false;
+		session_reap(s);
+	}
+}
+
+void *
+session_owner(const struct session *s)
+{
+	return s->config.owner;
+}
+
+uint64_t
+session_id(const struct session *s)
+{
+	return s->config.id;
+}
+
+enum ins_dialect
+session_dialect(const struct session *s)
+{
+	return s->config.dialect;
+}
+
+size_t
+session_streams(const struct session *s)
+{
+	return s->streams.count;
+}
+
+struct session_offsets
+session_offsets(const struct session *s)
+{
+	return (struct session_offsets){
+		s->tx.sent, s->tx.acked, s->rx.counted, s->rx.acked,
+	};
+}

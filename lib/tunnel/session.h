@@ -1,0 +1,155 @@
+/*
+ * A session: the relation of one remote-client with the proxy-server, with
+ * its streams, in either dialect and either role.  Format and rules:
+ * PROTOCOL.md.
+ *
+ * A session does its work at the end of a turn of its driver, so nothing
+ * below calls back at once, except where it says so.  Everything belongs to
+ * the worker of the driver.
+ */
+#ifndef TUNNEL_SESSION_H
+#define TUNNEL_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/list.h"
+#include "instruction.h"
+#include "net/carrier.h"
+#include "net/driver.h"
+#include "tunnel/budget.h"
+#include "tunnel/endpoint.h"
+
+struct session;
+struct stream;
+
+enum stream_party {
+	PARTY_NONE,
+	PARTY_LOCAL,		/* the endpoint */
+	PARTY_PEER,		/* the other end of the session */
+	PARTY_SESSION,		/* the session itself ended */
+};
+
+/* What became of a stream. */
+struct stream_report {
+	uint64_t identity;
+	uint64_t from_local, to_local;	/* bytes */
+	uint64_t duration;		/* us */
+	enum stream_party ended_by;	/* who ended it first */
+	const char *why;
+	void *user;
+};
+
+struct session_events {
+	/*
+	 * The peer opens a stream.  Call stream_attach() or stream_answer()
+	 * before returning.  open borrows; NULL: every open is refused.
+	 */
+	void (*open)(struct session *, struct stream *,
+	    const struct ins_open *open);
+	/* A stream is over; it is freed after this. */
+	void (*finished)(struct session *, const struct stream_report *);
+	/*
+	 * The session is over: its carrier is closed, its streams are reset,
+	 * but those that are over and still deliver what they got.  The caller
+	 * does not touch it again.
+	 */
+	void (*ended)(struct session *, unsigned code, const char *why);
+};
+
+struct session_config {
+	enum ins_dialect dialect;
+	bool server;			/* we are the proxy-server */
+	uint64_t id;
+	struct driver *driver;
+	struct budget *process;
+	uint64_t memory;		/* bytes: session_memory */
+	uint64_t heartbeat;		/* us: heartbeat_interval */
+	uint64_t stall;			/* us: classic_stall */
+	const struct session_events *events;
+	struct list *all;		/* where the worker keeps its sessions */
+	void *owner;
+};
+
+/*
+ * A session on a carrier whose handshake is over; takes the carrier over on
+ * success.  NULL when memory ran out.
+ */
+struct session *
+session_new(const struct session_config *, struct carrier *);
+
+/* Bytes that the handshake read beyond its end; before the first turn ends. */
+void
+session_input(struct session *, const uint8_t *data, size_t len);
+
+/* End it at the end of this turn; code and why are told to the peer. */
+void
+session_end(struct session *, enum ins_end_code code, const char *why);
+
+/*
+ * End at once every session of a worker's list, and every stream that still
+ * delivers: nothing of them is left after this.
+ */
+void
+session_end_all(struct list *all, enum ins_end_code code, const char *why);
+
+void *
+session_owner(const struct session *);
+uint64_t
+session_id(const struct session *);
+enum ins_dialect
+session_dialect(const struct session *);
+
+/* Streams that are not over. */
+size_t
+session_streams(const struct session *);
+
+/* Counted bytes, for tests: PROTOCOL.md, "Offsets and acknowledgements". */
+struct session_offsets {
+	uint64_t sent, acknowledged, received, acknowledged_to_peer;
+};
+struct session_offsets
+session_offsets(const struct session *);
+
+/*
+ * Open a stream to the peer's target for a local endpoint.  open->identity
+ * and open->window are filled in here.  Attaches the endpoint on success.
+ * NULL with errno: ENOBUFS (no budget), ENOMEM, EPROTONOSUPPORT (a classic
+ * peer knows no such target), ECONNRESET (the session is ending).
+ */
+struct stream *
+session_open(struct session *, struct ins_open *open, struct endpoint *,
+    void *user);
+
+/* Give a stream that the peer opened its endpoint, which may be connecting. */
+void
+stream_attach(struct stream *, struct endpoint *, void *user);
+
+/*
+ * The outcome of what the peer opened.  INS_CONNECTED: the endpoint is
+ * connected.  Anything else: the stream is over and lets go of its endpoint,
+ * if it had one, without a call.  May free the stream; the endpoint may be
+ * closed by this.
+ */
+void
+stream_answer(struct stream *, enum ins_outcome, const char *reason);
+
+/*
+ * The endpoint's readable, writable or failed was set.  May let the endpoint
+ * go: the caller does not touch it after this.
+ */
+void
+stream_ready(struct stream *);
+
+/*
+ * End a stream from this side, for a reason that is no end of file; the
+ * endpoint is reset.
+ */
+void
+stream_abort(struct stream *, enum ins_reset_reason, const char *why);
+
+uint64_t
+stream_identity(const struct stream *);
+
+#endif

@@ -1,0 +1,229 @@
+/*
+ * The insides of sessions and streams, for session*.c and stream.c alone.
+ */
+#ifndef TUNNEL_SESSION_PRIVATE_H
+#define TUNNEL_SESSION_PRIVATE_H
+
+#include "base/table.h"
+#include "tunnel/session.h"
+
+#define CLASSIC_QUEUE	262144	/* queued for one stream: pause the carrier */
+#define CLASSIC_PROGRESS 65536	/* taken within classic_stall: not stalled */
+#define CLASSIC_BEAT	SECOND
+#define CLASSIC_SILENCE	(5 * SECOND)
+#define SILENT_INTERVALS 3
+#define ACK_BYTES	65536
+#define ACK_PAUSE	(1 * MS)
+#define ACK_LATEST	(100 * MS)
+#define LIMIT_AFTER	(10 * SECOND)
+#define ANSWERS_MAX	(1 << 20)	/* PROTOCOL.md, "What a peer may cost" */
+#define ANSWERS_STREAM	64
+#define PARTIAL_MAX	INS_ENCODE_MAX
+#define LOCAL_MAX	512	/* an ack, a ping, a pong and an InsEnd */
+#define MARKS		64
+#define READ_FIRST	BUFFER_MIN
+
+enum stream_state {
+	STREAM_OPENING,		/* we opened; no answer yet */
+	STREAM_CONNECTING,	/* they opened; we have not answered */
+	STREAM_CONNECTING_DONE,	/* ... and they ended their direction */
+	STREAM_OPEN,
+	STREAM_PEER_DONE,	/* they ended their direction */
+	STREAM_OVER,		/* for the peer; we may still deliver */
+};
+
+struct stream {
+	struct session *session;
+	struct hash_node node;		/* in session->streams, until over */
+	uint64_t identity;
+	struct endpoint *endpoint;
+	void *user;
+
+	uint8_t state;			/* enum stream_state */
+	uint8_t ended_by;		/* enum stream_party */
+	bool local_done;		/* we ended our direction */
+	bool connected;			/* the endpoint takes data */
+	bool shut;			/* the endpoint was told the end */
+	const char *why;
+
+	/* To the peer. */
+	struct list ready;		/* session->fresh or ->bulk */
+	struct list active;		/* session->active, or ->over */
+	uint64_t tx_sent, tx_limit;	/* data bytes */
+	uint64_t sent_at;		/* us */
+	uint32_t read_size;
+
+	/* From the peer. */
+	struct list credit;		/* session->credits */
+	struct list blocked;		/* session->blocked: classic */
+	struct buffer *queue, **tail;	/* taken, not yet delivered */
+	uint64_t queued;
+	uint64_t rx_received, rx_delivered, rx_granted, window;
+	uint64_t stall_at, stall_mark;	/* us, rx_delivered then */
+
+	uint64_t opened_at;
+};
+
+struct session {
+	struct session_config config;
+	struct list node;		/* config.all */
+	struct driver *driver;
+	struct carrier *carrier;	/* NULL: ended */
+	struct work run;
+	struct budget budget;
+	size_t alive;			/* streams, those over included */
+	bool closing;			/* torn down at this moment */
+
+	unsigned end_code;		/* not 0: end at the end of the turn */
+	char end_why[160];
+
+	struct hash streams;		/* by identity; not over */
+	uint64_t opened_ours, opened_theirs;	/* highest used, without the
+						 * bit that tells whose */
+
+	struct {
+		uint64_t counted;	/* taken out of the carrier */
+		uint64_t acked;		/* told the peer */
+		uint64_t acked_at;	/* us */
+		uint64_t last;		/* us: when any byte came */
+		uint32_t data_left;	/* of the InsData at hand */
+		uint32_t skip_left;	/* of an unknown instruction */
+		bool skip_counted;
+		struct stream *stream;	/* of data_left; NULL: over */
+		uint8_t partial[PARTIAL_MAX];
+		size_t partial_len;
+	} rx;
+
+	struct {
+		struct buffer *head, **tail;	/* counted; each whole
+						 * instructions */
+		struct buffer *last;
+		struct buffer *spare;	/* for when memory ran out */
+		size_t queued;		/* bytes in the queue */
+		bool begun;		/* a part of head was written */
+		uint64_t sent, acked;	/* counted bytes */
+		uint64_t answers;	/* control bytes ever queued */
+		uint64_t answers_acked;
+		struct {
+			uint64_t offset, answers;
+		} marks[MARKS];
+		size_t nmarks;
+		uint64_t answers_sent;	/* whose buffers were written */
+		uint8_t local[LOCAL_MAX];
+		size_t local_len, local_sent;
+		bool ack_due, ping_due, pong_due;
+		uint64_t pong_stamp;
+	} tx;
+
+	struct list fresh, bulk;	/* streams that may be read */
+	struct list credits;		/* streams that are due a credit */
+	struct list active;		/* streams whose grant may be limited */
+	struct list over;		/* streams that only deliver */
+	struct list blocked;		/* streams that pause a classic carrier */
+	struct timer ack, heartbeat, limit, stall;
+};
+
+static inline bool
+session_extended(const struct session *s)
+{
+	return s->config.dialect == INS_EXTENDED;
+}
+
+/* A fault that ends the session; format and arguments as printf(). */
+void
+session_fail(struct session *, enum ins_end_code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* Do the session's work at the end of this turn. */
+void
+session_wake(struct session *);
+
+/* Free it when it has ended and its last stream is gone. */
+void
+session_reap(struct session *);
+
+/* session_rx.c */
+
+/* One read of the carrier, and all that is in it. */
+void
+session_receive(struct session *);
+/* Of an unpaused classic session: go on reading. */
+void
+session_unblock(struct session *, struct stream *);
+
+/* session_tx.c */
+void
+session_tx_init(struct session *);
+void
+session_tx_close(struct session *);
+/* Pull what may be sent from endpoints, and write. */
+void
+session_transmit(struct session *);
+/* Write what is queued, as far as the carrier takes it. */
+void
+session_flush(struct session *);
+/* Put InsEnd in, behind what was begun. */
+void
+session_tx_end(struct session *, unsigned code, const char *why);
+/* The peer acknowledged up to offset; false: it cannot have. */
+bool
+session_acknowledged(struct session *, uint64_t offset);
+/*
+ * Room for one control instruction of at most size bytes in the queue, to be
+ * filled and said by session_control_done(); NULL: the session is ending.
+ */
+uint8_t *
+session_control(struct session *, size_t size);
+void
+session_control_done(struct session *, size_t len);
+
+/* stream.c */
+struct stream *
+stream_new(struct session *, uint64_t identity, enum stream_state,
+    uint64_t window);
+struct stream *
+stream_find(struct session *, uint64_t identity);
+
+enum stream_event {
+	PEER_OPENED,
+	PEER_DATA,
+	PEER_HALF_CLOSE,
+	PEER_RESET,
+	PEER_CLOSE,
+	PEER_CREDIT,
+	PEER_LIMIT,
+};
+/* Move to the state that follows; false: the event is not legal here. */
+bool
+stream_step(struct stream *, enum stream_event);
+void
+stream_opened(struct stream *, const struct ins_opened *);
+/* len bytes of data; may free the stream. */
+void
+stream_data(struct stream *, const uint8_t *data, size_t len);
+void
+stream_half_closed(struct stream *);
+void
+stream_reset(struct stream *, unsigned reason);
+void
+stream_closed(struct stream *);
+/* Put it among those to be read when it can be. */
+void
+stream_want(struct stream *);
+/* The endpoint's end of file was read. */
+void
+stream_local_end(struct stream *);
+/* The endpoint failed with error (errno). */
+void
+stream_local_failure(struct stream *, int error);
+/* What a credit would say now; false: none is due. */
+bool
+stream_credit(struct stream *, uint64_t *offset);
+/* The session ended. */
+void
+stream_orphan(struct stream *);
+/* Reset and free, whatever it was doing, without a word to the peer. */
+void
+stream_drop(struct stream *);
+
+#endif

@@ -1,0 +1,640 @@
+/*
+ * Streams: PROTOCOL.md, "Streams" and "Which instruction in which state".
+ */
+#include "tunnel/session_private.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define QUEUE_IOV 16
+#define ILLEGAL 0xff
+
+/* The state that follows, by state and event. */
+static const uint8_t steps[STREAM_OVER][PEER_LIMIT + 1] = {
+	[STREAM_OPENING] = {
+		[PEER_OPENED] = STREAM_OPEN,
+		[PEER_DATA] = ILLEGAL,
+		[PEER_HALF_CLOSE] = ILLEGAL,
+		[PEER_RESET] = STREAM_OVER,
+		[PEER_CLOSE] = STREAM_OVER,
+		[PEER_CREDIT] = ILLEGAL,
+		[PEER_LIMIT] = ILLEGAL,
+	},
+	[STREAM_CONNECTING] = {
+		[PEER_OPENED] = ILLEGAL,
+		[PEER_DATA] = STREAM_CONNECTING,
+		[PEER_HALF_CLOSE] = STREAM_CONNECTING_DONE,
+		[PEER_RESET] = STREAM_OVER,
+		[PEER_CLOSE] = STREAM_OVER,
+		[PEER_CREDIT] = ILLEGAL,
+		[PEER_LIMIT] = ILLEGAL,
+	},
+	[STREAM_CONNECTING_DONE] = {
+		[PEER_OPENED] = ILLEGAL,
+		[PEER_DATA] = ILLEGAL,
+		[PEER_HALF_CLOSE] = ILLEGAL,
+		[PEER_RESET] = STREAM_OVER,
+		[PEER_CLOSE] = STREAM_OVER,
+		[PEER_CREDIT] = ILLEGAL,
+		[PEER_LIMIT] = ILLEGAL,
+	},
+	[STREAM_OPEN] = {
+		[PEER_OPENED] = ILLEGAL,
+		[PEER_DATA] = STREAM_OPEN,
+		[PEER_HALF_CLOSE] = STREAM_PEER_DONE,
+		[PEER_RESET] = STREAM_OVER,
+		[PEER_CLOSE] = STREAM_OVER,
+		[PEER_CREDIT] = STREAM_OPEN,
+		[PEER_LIMIT] = STREAM_OPEN,
+	},
+	[STREAM_PEER_DONE] = {
+		[PEER_OPENED] = ILLEGAL,
+		[PEER_DATA] = ILLEGAL,
+		[PEER_HALF_CLOSE] = ILLEGAL,
+		[PEER_RESET] = STREAM_OVER,
+		[PEER_CLOSE] = STREAM_OVER,
+		[PEER_CREDIT] = STREAM_PEER_DONE,
+		[PEER_LIMIT] = ILLEGAL,
+	},
+};
+
+bool
+stream_step(struct stream *st, enum stream_event event)
+{
+	uint8_t next = steps[st->state][event];
+
+	if (next == ILLEGAL)
+		return false;
+	/* Being over takes more than the state: over() does it. */
+	if (next != STREAM_OVER)
+		st->state = next;
+	return true;
+}
+
+struct stream *
+stream_find(struct session *s, uint64_t identity)
+{
+	struct hash_node *n;
+
+	n = hash_find(&s->streams, &identity, sizeof(identity));
+	return n != NULL ? container_of(n, struct stream, node) : NULL;
+}
+
+struct stream *
+stream_new(struct session *s, uint64_t identity, enum stream_state state,
+    uint64_t window)
+{
+	struct stream *st;
+
+	st = allocator_new(s->driver->allocator, sizeof(*st));
+	if (st == NULL)
+		return NULL;
+	st->session = s;
+	st->identity = identity;
+	st->state = (uint8_t)state;
+	st->window = window;
+	st->rx_granted = session_extended(s) ? window : UINT64_MAX;
+	st->tail = &st->queue;
+	st->read_size = READ_FIRST;
+	st->opened_at = st->sent_at = s->driver->now;
+	list_init(&st->ready);
+	list_init(&st->active);
+	list_init(&st->credit);
+	list_init(&st->blocked);
+	st->node.key = &st->identity;
+	st->node.len = sizeof(st->identity);
+	hash_insert(&s->streams, &st->node);
+	s->alive++;
+	return st;
+}
+
+uint64_t
+stream_identity(const struct stream *st)
+{
+	return st->identity;
+}
+
+static void
+blame(struct stream *st, enum stream_party who)
+{
+	if (st->ended_by == PARTY_NONE)
+		st->ended_by = (uint8_t)who;
+}
+
+static void
+drop_queue(struct stream *st)
+{
+	struct buffer *b;
+
+	while ((b = st->queue) != NULL) {
+		st->queue = b->next;
+		pool_put(&st->session->driver->pool, b);
+	}
+	st->tail = &st->queue;
+	st->queued = 0;
+}
+
+/* The peer has nothing more to do with it. */
+static void
+over(struct stream *st)
+{
+	struct session *s = st->session;
+
+	if (st->state == STREAM_OVER)
+		return;
+	st->state = STREAM_OVER;
+	hash_remove(&s->streams, &st->node);
+	if (s->rx.stream == st)
+		s->rx.stream = NULL;
+	list_remove(&st->ready);
+	list_remove(&st->credit);
+	list_remove(&st->active);
+	list_append(&s->over, &st->active);
+}
+
+/* Report and free; the endpoint was let go. */
+static void
+finish(struct stream *st)
+{
+	struct session *s = st->session;
+	struct stream_report r = {
+		.identity = st->identity,
+		.from_local = st->tx_sent,
+		.to_local = st->rx_delivered,
+		.duration = s->driver->now - st->opened_at,
+		.ended_by = (enum stream_party)st->ended_by,
+		.why = st->why != NULL ? st->why : "closed",
+		.user = st->user,
+	};
+
+	over(st);
+	session_unblock(s, st);
+	drop_queue(st);
+	list_remove(&st->active);
+	budget_close(&s->budget, s->config.process, st->window);
+	s->alive--;
+	s->config.events->finished(s, &r);
+	allocator_free(s->driver->allocator, st);
+	session_reap(s);
+}
+
+static void
+finish_reset(struct stream *st, const char *why)
+{
+	struct endpoint *e = st->endpoint;
+
+	st->why = why;
+	if (e != NULL) {
+		e->stream = NULL;
+		e->ops->reset(e);
+	}
+	finish(st);
+}
+
+static void
+finish_close(struct stream *st)
+{
+	struct endpoint *e = st->endpoint;
+
+	e->stream = NULL;
+	e->ops->close(e);
+	finish(st);
+}
+
+/*
+ * After what was queued or a direction changed: pass ends on whose data is
+ * delivered.  May free the stream.
+ */
+static void
+settle(struct stream *st)
+{
+	if (st->queue != NULL || !st->connected)
+		return;
+	if (st->state == STREAM_OVER)
+		finish_close(st);
+	else if (st->state == STREAM_PEER_DONE && !st->shut) {
+		st->shut = true;
+		st->endpoint->ops->shut(st->endpoint);
+	}
+}
+
+/* Both directions have ended: over without a word. */
+static void
+check_both_done(struct stream *st)
+{
+	if (st->local_done && st->state == STREAM_PEER_DONE)
+		over(st);
+}
+
+static void
+tell_reset(struct stream *st, enum ins_reset_reason reason)
+{
+	struct session *s = st->session;
+	struct ins_reset r = {st->identity, (uint16_t)reason};
+	uint8_t *p;
+
+	if (st->state == STREAM_OVER)
+		return;
+	p = session_control(s, INS_ENCODE_MAX);
+	if (p == NULL)
+		return;
+	session_control_done(s, session_extended(s) ?
+	    ins_reset_encode(p, INS_ENCODE_MAX, &r) :
+	    ins_close_encode(p, INS_ENCODE_MAX, st->identity));
+}
+
+void
+stream_abort(struct stream *st, enum ins_reset_reason reason, const char *why)
+{
+	blame(st, PARTY_SESSION);
+	tell_reset(st, reason);
+	finish_reset(st, why);
+}
+
+void
+stream_local_failure(struct stream *st, int error)
+{
+	blame(st, PARTY_LOCAL);
+	tell_reset(st, error == EPIPE ? INS_RESET_UNWRITABLE :
+	    INS_RESET_LOCAL);
+	finish_reset(st, error == ECONNRESET || error == EPIPE ? "reset" :
+	    error == ETIMEDOUT ? "timed out" : "failed");
+}
+
+void
+stream_local_end(struct stream *st)
+{
+	struct session *s = st->session;
+	uint8_t *p;
+
+	blame(st, PARTY_LOCAL);
+	p = session_control(s, INS_ENCODE_MAX);
+	if (p == NULL)
+		return;
+	st->local_done = true;
+	if (session_extended(s)) {
+		session_control_done(s, ins_half_close_encode(p,
+		    INS_ENCODE_MAX, st->identity));
+		check_both_done(st);
+	} else {
+		session_control_done(s, ins_close_encode(p, INS_ENCODE_MAX,
+		    st->identity));
+		over(st);
+	}
+	settle(st);
+}
+
+/* Write the queue out.  May free the stream: false then. */
+static bool
+flush(struct stream *st)
+{
+	struct pool *pool = &st->session->driver->pool;
+	struct iovec iov[QUEUE_IOV];
+	struct buffer *b;
+	size_t part;
+	ssize_t n;
+	int count;
+
+	while (st->queue != NULL && st->endpoint->writable) {
+		count = 0;
+		for (b = st->queue; b != NULL && count < QUEUE_IOV;
+		    b = b->next)
+			iov[count++] = (struct iovec){b->at, b->len};
+		n = st->endpoint->ops->write(st->endpoint, iov, count);
+		if (n < 0 && errno == EAGAIN)
+			break;
+		if (n < 0) {
+			stream_local_failure(st, errno);
+			return false;
+		}
+		st->rx_delivered += (uint64_t)n;
+		st->queued -= (uint64_t)n;
+		while (n > 0) {
+			b = st->queue;
+			part = (size_t)n < b->len ? (size_t)n : b->len;
+			b->at += part;
+			b->len -= (uint32_t)part;
+			n -= (ssize_t)part;
+			if (b->len > 0)
+				break;
+			st->queue = b->next;
+			pool_put(pool, b);
+		}
+		if (st->queue == NULL)
+			st->tail = &st->queue;
+	}
+	return true;
+}
+
+/* Put data behind what is queued; false when memory ran out. */
+static bool
+enqueue(struct stream *st, const uint8_t *data, size_t len)
+{
+	struct buffer *b = st->queue == NULL ? NULL :
+	    container_of(st->tail, struct buffer, next);
+	size_t n;
+
+	while (len > 0) {
+		if (b == NULL || buffer_room(b) == 0) {
+			b = pool_get(&st->session->driver->pool, len);
+			if (b == NULL)
+				return false;
+			*st->tail = b;
+			st->tail = &b->next;
+		}
+		n = buffer_room(b) < len ? buffer_room(b) : len;
+		memcpy(b->at + b->len, data, n);
+		b->len += (uint32_t)n;
+		st->queued += n;
+		data += n;
+		len -= n;
+	}
+	return true;
+}
+
+/* How far a credit would go: what was delivered, and a window more. */
+static uint64_t
+grantable(const struct stream *st)
+{
+	return st->rx_delivered + st->window;
+}
+
+bool
+stream_credit(struct stream *st, uint64_t *offset)
+{
+	struct session *s = st->session;
+
+	if (st->state != STREAM_OPEN)
+		return false;
+	st->window = budget_raise(&s->budget, s->config.process, st->window);
+	*offset = grantable(st);
+	return *offset > st->rx_granted;
+}
+
+/* Bytes were delivered: credit goes back at each eighth of the window. */
+static void
+delivered(struct stream *st)
+{
+	struct session *s = st->session;
+
+	if (!session_extended(s)) {
+		if (st->queued < CLASSIC_QUEUE / 2)
+			session_unblock(s, st);
+		return;
+	}
+	if (st->state != STREAM_OPEN || !list_empty(&st->credit) ||
+	    grantable(st) < st->rx_granted + st->window / 8)
+		return;
+	list_append(&s->credits, &st->credit);
+	session_wake(s);
+}
+
+/* A classic peer cannot be told to wait: its carrier is not read meanwhile. */
+static void
+block(struct stream *st)
+{
+	struct session *s = st->session;
+
+	if (session_extended(s) || st->queued < CLASSIC_QUEUE ||
+	    !list_empty(&st->blocked))
+		return;
+	list_append(&s->blocked, &st->blocked);
+	st->stall_mark = st->rx_delivered;
+	st->stall_at = s->driver->now + s->config.stall;
+	if (!s->stall.set)
+		timer_set(&s->driver->timers, &s->stall, st->stall_at);
+}
+
+void
+stream_data(struct stream *st, const uint8_t *data, size_t len)
+{
+	struct endpoint *e = st->endpoint;
+	struct iovec iov = {(void *)data, len};
+	ssize_t n = 0;
+
+	st->rx_received += len;
+	if (st->queue == NULL && st->connected && e->writable) {
+		n = e->ops->write(e, &iov, 1);
+		if (n < 0 && errno != EAGAIN) {
+			stream_local_failure(st, errno);
+			return;
+		}
+		if (n < 0)
+			n = 0;
+		st->rx_delivered += (uint64_t)n;
+	}
+	if ((size_t)n < len && !enqueue(st, data + n, len - (size_t)n)) {
+		stream_abort(st, INS_RESET_RESOURCES, "out of memory");
+		return;
+	}
+	/* A short write to a socket that still seems to take more. */
+	if (st->queue != NULL && st->connected && e->writable && !flush(st))
+		return;
+	block(st);
+	delivered(st);
+}
+
+void
+stream_half_closed(struct stream *st)
+{
+	blame(st, PARTY_PEER);
+	check_both_done(st);
+	settle(st);
+}
+
+void
+stream_reset(struct stream *st, unsigned reason)
+{
+	blame(st, PARTY_PEER);
+	over(st);
+	finish_reset(st, ins_reset_text(reason));
+}
+
+void
+stream_closed(struct stream *st)
+{
+	blame(st, PARTY_PEER);
+	over(st);
+	/* An open that was closed before its answer: there is no data. */
+	if (!st->connected && st->queue == NULL)
+		finish_reset(st, "closed");
+	else
+		settle(st);
+}
+
+void
+stream_opened(struct stream *st, const struct ins_opened *o)
+{
+	struct endpoint *e = st->endpoint;
+
+	if (o->outcome == INS_CONNECTED) {
+		st->tx_limit = o->window;
+		st->connected = true;
+		stream_want(st);
+		settle(st);
+		return;
+	}
+	blame(st, PARTY_PEER);
+	st->why = ins_outcome_text(o->outcome);
+	over(st);
+	e->stream = NULL;
+	e->ops->refuse(e, (enum ins_outcome)o->outcome);
+	finish(st);
+}
+
+void
+stream_want(struct stream *st)
+{
+	if (st->state == STREAM_OVER || st->local_done ||
+	    st->state == STREAM_CONNECTING ||
+	    st->state == STREAM_CONNECTING_DONE ||
+	    st->tx_limit == st->tx_sent || !st->endpoint->readable ||
+	    !list_empty(&st->ready))
+		return;
+	list_append(&st->session->fresh, &st->ready);
+	session_wake(st->session);
+}
+
+void
+stream_ready(struct stream *st)
+{
+	if (st->endpoint->failed) {
+		stream_local_failure(st, ECONNRESET);
+		return;
+	}
+	if (st->connected && st->queue != NULL && st->endpoint->writable) {
+		if (!flush(st))
+			return;
+		delivered(st);
+		if (st->queue == NULL) {
+			/* What settles may free it: read it first. */
+			stream_want(st);
+			settle(st);
+			return;
+		}
+	}
+	stream_want(st);
+}
+
+struct stream *
+session_open(struct session *s, struct ins_open *open, struct endpoint *e,
+    void *user)
+{
+	uint64_t window, identity;
+	struct stream *st;
+	uint8_t *p;
+	size_t n;
+
+	if (!session_extended(s) && open->form != INS_FORM_PORT) {
+		errno = EPROTONOSUPPORT;
+		return NULL;
+	}
+	window = budget_open(&s->budget, s->config.process);
+	if (window == 0) {
+		errno = ENOBUFS;
+		return NULL;
+	}
+	p = session_control(s, INS_ENCODE_MAX);
+	if (p == NULL) {
+		errno = ECONNRESET;
+		goto err1;
+	}
+	identity = s->opened_ours + 1;
+	if (!s->config.server)
+		identity |= INS_BY_CLIENT;
+	st = stream_new(s, identity, session_extended(s) ? STREAM_OPENING :
+	    STREAM_OPEN, window);
+	if (st == NULL) {
+		errno = ENOMEM;
+		goto err1;
+	}
+	s->opened_ours++;
+	open->identity = identity;
+	open->window = window;
+	n = session_extended(s) ? ins_open_encode(p, INS_ENCODE_MAX, open) :
+	    ins_initial_connection_encode(p, INS_ENCODE_MAX, identity,
+	    open->port);
+	session_control_done(s, n);
+	st->tx_limit = session_extended(s) ? INS_WINDOW_MIN : UINT64_MAX;
+	st->connected = !session_extended(s);
+	stream_attach(st, e, user);
+	stream_want(st);
+	return st;
+
+err1:
+	budget_close(&s->budget, s->config.process, window);
+	return NULL;
+}
+
+void
+stream_attach(struct stream *st, struct endpoint *e, void *user)
+{
+	st->endpoint = e;
+	st->user = user;
+	e->stream = st;
+}
+
+static void
+tell_opened(struct stream *st, enum ins_outcome outcome, const char *reason)
+{
+	struct session *s = st->session;
+	struct ins_opened o = {
+		.identity = st->identity,
+		.outcome = (uint8_t)outcome,
+		.window = outcome == INS_CONNECTED ? st->window : 0,
+	};
+	uint8_t *p;
+
+	if (st->state == STREAM_OVER ||
+	    (!session_extended(s) && outcome == INS_CONNECTED))
+		return;
+	if (reason != NULL)
+		o.reason = (struct ins_bytes){(const uint8_t *)reason,
+		    strlen(reason)};
+	p = session_control(s, INS_ENCODE_MAX);
+	if (p == NULL)
+		return;
+	session_control_done(s, session_extended(s) ?
+	    ins_opened_encode(p, INS_ENCODE_MAX, &o) :
+	    ins_close_encode(p, INS_ENCODE_MAX, st->identity));
+}
+
+void
+stream_answer(struct stream *st, enum ins_outcome outcome,
+    const char *reason)
+{
+	tell_opened(st, outcome, reason);
+	if (outcome != INS_CONNECTED) {
+		blame(st, PARTY_LOCAL);
+		st->why = ins_outcome_text(outcome);
+		if (st->endpoint != NULL)
+			st->endpoint->stream = NULL;
+		finish(st);
+		return;
+	}
+	st->connected = true;
+	if (st->state == STREAM_CONNECTING)
+		st->state = STREAM_OPEN;
+	else if (st->state == STREAM_CONNECTING_DONE)
+		st->state = STREAM_PEER_DONE;
+	if (st->queue != NULL && !flush(st))
+		return;
+	delivered(st);
+	stream_want(st);
+	settle(st);
+}
+
+void
+stream_orphan(struct stream *st)
+{
+	blame(st, PARTY_SESSION);
+	over(st);
+	finish_reset(st, "the session ended");
+}
+
+void
+stream_drop(struct stream *st)
+{
+	blame(st, PARTY_SESSION);
+	finish_reset(st, st->why != NULL ? st->why : "stopped");
+}
