@@ -36,7 +36,7 @@ LDHARDEN =
 endif
 
 CPPFLAGS += -D_GNU_SOURCE -DPORT_PROXY_VERSION='"$(VERSION)"' \
-	-Iprotocol -Ilib
+	-Iprotocol -Ilib -I.
 CFLAGS   += -std=c11 $(OPT) $(WARN) $(HARDEN) -pthread
 LDFLAGS  += $(OPT) $(LDHARDEN) -pthread
 LDLIBS   += -lyaml -lxxhash

@@ -23,8 +23,8 @@ loop_clock(void)
 	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec / 1000;
 }
 
-static void
-drain_inbox(struct loop *l)
+void
+loop_drain(struct loop *l)
 {
 	struct message *m, *next;
 
@@ -50,7 +50,7 @@ on_wake(struct watch *w, uint32_t events)
 	/* Before the inbox is emptied: a later post must wake us again. */
 	r = read(w->fd, &n, sizeof(n));
 	(void)r;
-	drain_inbox(l);
+	loop_drain(l);
 }
 
 static void
@@ -110,7 +110,7 @@ void
 loop_close(struct loop *l)
 {
 	do {
-		drain_inbox(l);
+		loop_drain(l);
 		list_take(&l->driver.work, &l->at_close);
 		driver_run_work(&l->driver);
 	} while (l->head != NULL || driver_has_work(&l->driver));

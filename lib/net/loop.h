@@ -52,6 +52,10 @@ struct loop {
 int
 loop_init(struct loop *, const struct allocator *);
 
+/* Deliver what was posted until now; its thread, or nobody's any more. */
+void
+loop_drain(struct loop *);
+
 /* Messages that were not delivered are delivered first. */
 void
 loop_close(struct loop *);

@@ -1,6 +1,7 @@
 #include "net/tcp.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,7 +27,14 @@ tcp_open(struct tcp *t, struct loop *loop, int fd,
 {
 	*t = (struct tcp){.loop = loop, .notify = notify};
 	t->watch.ready = on_ready;
-	return loop_watch(loop, &t->watch, fd,
+	t->watch.fd = fd;
+	return tcp_watch(t);
+}
+
+int
+tcp_watch(struct tcp *t)
+{
+	return loop_watch(t->loop, &t->watch, t->watch.fd,
 	    EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
 }
 
@@ -251,4 +259,22 @@ tcp_carrier_new(struct loop *loop, int fd)
 	}
 	c->carrier.ops = &tcp_ops;
 	return &c->carrier;
+}
+
+struct carrier *
+tcp_carrier_take(struct tcp *t)
+{
+	struct loop *loop = t->loop;
+	struct carrier *c;
+	int fd, saved;
+
+	fd = tcp_release(t);
+	free(t);
+	c = tcp_carrier_new(loop, fd);
+	if (c == NULL) {
+		saved = errno;
+		close(fd);
+		errno = saved;
+	}
+	return c;
 }

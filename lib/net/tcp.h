@@ -28,6 +28,7 @@ struct tcp {
 	bool ended;		/* the end of file was read */
 	void (*notify)(struct tcp *);	/* after any of these changed */
 	void (*gone)(struct tcp *);	/* after tcp_finish(): free it */
+	void *owner;			/* for who does not embed it */
 };
 
 /*
@@ -36,6 +37,10 @@ struct tcp {
  */
 int
 tcp_open(struct tcp *, struct loop *, int fd, void (*notify)(struct tcp *));
+
+/* Watch again, after loop_unwatch() or on another loop (set ->loop first). */
+int
+tcp_watch(struct tcp *);
 
 ssize_t
 tcp_read(struct tcp *, void *buf, size_t len);
@@ -74,5 +79,12 @@ tcp_release(struct tcp *);
  */
 struct carrier *
 tcp_carrier_new(struct loop *, int fd);
+
+/*
+ * The same for the socket of t, which was allocated by itself with malloc()
+ * and is gone in any case.
+ */
+struct carrier *
+tcp_carrier_take(struct tcp *t);
 
 #endif

@@ -152,9 +152,9 @@ over(struct stream *st)
 	list_append(&s->over, &st->active);
 }
 
-/* Report and free; the endpoint was let go. */
+/* Report: before the endpoint, whose owner the report's user may be, goes. */
 static void
-finish(struct stream *st)
+report(struct stream *st)
 {
 	struct session *s = st->session;
 	struct stream_report r = {
@@ -167,13 +167,23 @@ finish(struct stream *st)
 		.user = st->user,
 	};
 
+	if (st->endpoint != NULL)
+		st->endpoint->stream = NULL;
+	s->config.events->finished(s, &r);
+}
+
+/* After the report, and after the endpoint was let go. */
+static void
+release(struct stream *st)
+{
+	struct session *s = st->session;
+
 	over(st);
 	session_unblock(s, st);
 	drop_queue(st);
 	list_remove(&st->active);
 	budget_close(&s->budget, s->config.process, st->window);
 	s->alive--;
-	s->config.events->finished(s, &r);
 	allocator_free(s->driver->allocator, st);
 	session_reap(s);
 }
@@ -181,24 +191,19 @@ finish(struct stream *st)
 static void
 finish_reset(struct stream *st, const char *why)
 {
-	struct endpoint *e = st->endpoint;
-
 	st->why = why;
-	if (e != NULL) {
-		e->stream = NULL;
-		e->ops->reset(e);
-	}
-	finish(st);
+	report(st);
+	if (st->endpoint != NULL)
+		st->endpoint->ops->reset(st->endpoint);
+	release(st);
 }
 
 static void
 finish_close(struct stream *st)
 {
-	struct endpoint *e = st->endpoint;
-
-	e->stream = NULL;
-	e->ops->close(e);
-	finish(st);
+	report(st);
+	st->endpoint->ops->close(st->endpoint);
+	release(st);
 }
 
 /*
@@ -477,9 +482,9 @@ stream_opened(struct stream *st, const struct ins_opened *o)
 	blame(st, PARTY_PEER);
 	st->why = ins_outcome_text(o->outcome);
 	over(st);
-	e->stream = NULL;
+	report(st);
 	e->ops->refuse(e, (enum ins_outcome)o->outcome);
-	finish(st);
+	release(st);
 }
 
 void
@@ -607,9 +612,8 @@ stream_answer(struct stream *st, enum ins_outcome outcome,
 	if (outcome != INS_CONNECTED) {
 		blame(st, PARTY_LOCAL);
 		st->why = ins_outcome_text(outcome);
-		if (st->endpoint != NULL)
-			st->endpoint->stream = NULL;
-		finish(st);
+		report(st);
+		release(st);
 		return;
 	}
 	st->connected = true;

@@ -1230,12 +1230,13 @@ def extended_limit(t):
         s = q.connect(app.port, window)
         return app.accept(), s
     both = {peer: [pair(peer, w)
-                   for w in (100000, 100000, 100000, 20000, 100000)]
+                   for w in (100000, 100000, 100000, 20000, 100000, 100000)]
             for peer in (p, q)}
     for peer in (p, q):
         for i, (sock, s) in enumerate(both[peer]):
-            sock.sendall(pattern(i, 0, 5000))
-            peer.read(s, 5000, 10)
+            if i < 5:               # 5: it never sends anything
+                sock.sendall(pattern(i, 0, 5000))
+                peer.read(s, 5000, 10)
         # 2: half-closed; it has nothing to give up.
         both[peer][2][0].shutdown(socket.SHUT_WR)
         peer.read_end(both[peer][2][1])
@@ -1248,13 +1249,15 @@ def extended_limit(t):
         peer.raw(held[:11])
         s.rx_granted = 200000
     p.until(lambda: all(both[x][i][1].limits for x in (p, q)
-                        for i in (0, 1, 4)),
+                        for i in (0, 1, 4, 5)),
             "InsLimit for the idle streams", 30, others=(q,))
     for peer in (p, q):
         streams = [s for _, s in both[peer]]
         for i in (0, 1, 4):
             m = streams[i].limits[0]
             t.eq((m.limit, m.seen), (5000 + 16384, 100000), f"stream {i}")
+        m = streams[5].limits[0]
+        t.eq((m.limit, m.seen), (16384, 100000), "the one without data")
         t.eq(streams[2].limits, [], "InsLimit for a half-closed stream")
         t.eq(streams[3].limits, [], "InsLimit that would be over the grant")
         # Stream 1: the credit was on its way.

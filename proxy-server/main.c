@@ -1,0 +1,103 @@
+/*
+ * proxy-server: the end of the tunnel that can be reached.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/daemon.h"
+#include "base/log.h"
+#include "proxy-server/listener.h"
+#include "proxy-server/registry.h"
+#include "proxy-server/worker.h"
+
+#define PROCESS_RESERVE 65536
+
+static void
+log_ready(const struct server *server)
+{
+	struct log_line l;
+
+	if (!log_begin(&l, LOG_INFO, "ready"))
+		return;
+	log_number(&l, "workers", server->nworkers);
+	log_text(&l, "version", PORT_PROXY_VERSION);
+	log_end(&l);
+}
+
+static void
+wait_for_end(void)
+{
+	int signal;
+
+	while ((signal = daemon_wait_signal()) == SIGHUP)
+		log_event(LOG_WARN, "reload", "reason", "this version does "
+		    "not reload; restart it to use a changed file", NULL);
+	log_event(LOG_INFO, "stopping", "signal",
+	    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+}
+
+/* Everything that the workers share; 0, or -1. */
+static int
+server_init(struct server *server, const struct config *config)
+{
+	struct timespec now;
+	unsigned workers;
+	uint64_t seed;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	server->config = config;
+	server->start = (uint64_t)now.tv_sec * SECOND +
+	    (uint64_t)now.tv_nsec / 1000;
+	atomic_init(&server->next_session, 1);
+	budget_init(&server->memory, config->memory != 0 ? config->memory :
+	    daemon_memory(), PROCESS_RESERVE);
+	workers = config->workers != 0 ? config->workers : daemon_cores();
+	if (workers_init(server, workers) < 0)
+		return -1;
+	driver_random(worker_driver(&server->workers[0]), server->instance,
+	    sizeof(server->instance));
+	driver_random(worker_driver(&server->workers[0]), &seed,
+	    sizeof(seed));
+	table_init(&server->remotes, &allocator_system, seed);
+	table_init(&server->connections, &allocator_system, seed);
+	return registry_init(server);
+}
+
+int
+main(int argc, char **argv)
+{
+	struct config *config = daemon_start(argc, argv, CONFIG_SERVER);
+	struct listeners listeners = {0};
+	struct server server = {0};
+	int status = 1, error;
+
+	daemon_raise_limits();
+	daemon_block_signals();
+	if (server_init(&server, config) < 0) {
+		log_event(LOG_ERROR, "cannot-start", "reason",
+		    "out of memory or descriptors", NULL);
+		return 1;
+	}
+	if (listeners_open(&server, &listeners) < 0)
+		goto stop;
+	error = workers_start(&server);
+	if (error != 0) {
+		log_event(LOG_ERROR, "cannot-start", "reason",
+		    strerror(error), NULL);
+		goto stop;
+	}
+	log_ready(&server);
+	wait_for_end();
+	status = 0;
+
+stop:
+	workers_stop(&server);
+	listeners_close(&listeners);
+	registry_close(&server);
+	table_close(&server.remotes);
+	table_close(&server.connections);
+	config_free(config);
+	return status;
+}

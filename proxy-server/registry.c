@@ -1,0 +1,260 @@
+#include "proxy-server/registry.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "proxy-server/tunnel.h"
+
+#define ABSENT_LOG_US (60 * (uint64_t)SECOND)
+
+int
+registry_init(struct server *server)
+{
+	const struct config *c = server->config;
+	struct remote *r;
+	struct hash *h;
+	size_t i;
+
+	for (i = 0; i < c->nremotes; i++) {
+		r = calloc(1, sizeof(*r));
+		if (r == NULL)
+			return -1;
+		r->name = c->remotes[i].name;
+		r->node.key = r->name;
+		r->node.len = strlen(r->name);
+		list_init(&r->tunnels);
+		h = table_lock(&server->remotes, r->name, r->node.len);
+		hash_insert(h, &r->node);
+		table_unlock(&server->remotes, r->name, r->node.len);
+	}
+	return 0;
+}
+
+void
+registry_close(struct server *server)
+{
+	struct hash_node *n;
+	struct hash *h;
+	size_t i;
+
+	for (i = 0; i < TABLE_SHARDS; i++) {
+		h = &server->remotes.shards[i].hash;
+		while ((n = hash_any(h)) != NULL) {
+			hash_remove(h, n);
+			free(container_of(n, struct remote, node));
+		}
+	}
+}
+
+static struct remote *
+find(const struct hash *h, const void *name, size_t len)
+{
+	struct hash_node *n = hash_find(h, name, len);
+
+	return n != NULL ? container_of(n, struct remote, node) : NULL;
+}
+
+static bool
+was_replaced(const struct remote *r, const uint8_t *instance)
+{
+	size_t i;
+
+	for (i = 0; i < r->nreplaced && i < REGISTRY_REPLACED; i++)
+		if (memcmp(r->replaced[i], instance, INS_INSTANCE_SIZE) == 0)
+			return true;
+	return false;
+}
+
+static void
+remember_replaced(struct remote *r, const uint8_t *instance)
+{
+	if (was_replaced(r, instance))
+		return;
+	memcpy(r->replaced[r->nreplaced++ % REGISTRY_REPLACED], instance,
+	    INS_INSTANCE_SIZE);
+}
+
+/* It holds the name again: its next dials are no standby's. */
+static void
+forget_replaced(struct remote *r, const uint8_t *instance)
+{
+	size_t i;
+
+	for (i = 0; i < r->nreplaced && i < REGISTRY_REPLACED; i++)
+		if (memcmp(r->replaced[i], instance, INS_INSTANCE_SIZE) == 0)
+			memset(r->replaced[i], 0, INS_INSTANCE_SIZE);
+}
+
+static bool
+same_instance(const struct tunnel *t, const struct claim *c)
+{
+	return !t->classic && !c->classic && memcmp(t->instance,
+	    c->registration->instance, INS_INSTANCE_SIZE) == 0;
+}
+
+static void
+expel(struct remote *r, struct tunnel *t, enum ins_end_code code)
+{
+	(void)r;
+	list_remove(&t->in_remote);
+	tunnel_end(t->worker, t->id, code);
+}
+
+static bool
+is_held(const struct ins_register *g, uint64_t id)
+{
+	size_t i;
+
+	for (i = 0; i < g->held.len / 8; i++)
+		if (ins_held(&g->held, i) == id)
+			return true;
+	return false;
+}
+
+/*
+ * Whether the claim may have the name; then everybody who must go for it is
+ * gone.
+ */
+static bool
+make_room(struct remote *r, const struct claim *c)
+{
+	const struct ins_register *g = c->registration;
+	struct list *i, *next;
+	struct tunnel *t;
+	bool standby, others = false;
+
+	for (i = r->tunnels.next; i != &r->tunnels; i = i->next)
+		if (!same_instance(container_of(i, struct tunnel, in_remote),
+		    c))
+			others = true;
+	standby = !c->classic && (g->standby || was_replaced(r, g->instance));
+	if (others && standby)
+		return false;
+	for (i = r->tunnels.next; i != &r->tunnels; i = next) {
+		next = i->next;
+		t = container_of(i, struct tunnel, in_remote);
+		if (!same_instance(t, c)) {
+			if (!t->classic)
+				remember_replaced(r, t->instance);
+			expel(r, t, INS_END_REPLACED);
+		} else if (t->serial <= g->settled && !is_held(g, t->id))
+			expel(r, t, INS_END_NOT_HELD);
+	}
+	if (standby)
+		forget_replaced(r, g->instance);
+	return true;
+}
+
+/* The worker with the fewest tunnels of r; the asking one when equal. */
+static struct worker *
+choose_worker(const struct remote *r, struct worker *asking)
+{
+	struct server *server = asking->server;
+	unsigned count[256] = {0}, i, n = server->nworkers, best;
+	const struct list *l;
+
+	for (l = r->tunnels.next; l != &r->tunnels; l = l->next)
+		count[container_of(l, struct tunnel, in_remote)->worker->
+		    index]++;
+	best = asking->index;
+	for (i = 0; i < n; i++)
+		if (count[i] < count[best])
+			best = i;
+	return &server->workers[best];
+}
+
+unsigned
+registry_claim(struct worker *w, const struct claim *c, struct tunnel *t)
+{
+	struct server *server = w->server;
+	unsigned refused = 0;
+	struct remote *r;
+	struct hash *h;
+
+	h = table_lock(&server->remotes, c->name.data, c->name.len);
+	r = find(h, c->name.data, c->name.len);
+	if (r == NULL)
+		refused = INS_END_UNKNOWN_NAME;
+	else if (!make_room(r, c))
+		refused = INS_END_NAME_IN_USE;
+	else {
+		t->remote = r;
+		t->classic = c->classic;
+		if (!c->classic) {
+			memcpy(t->instance, c->registration->instance,
+			    INS_INSTANCE_SIZE);
+			t->serial = c->registration->serial;
+		}
+		t->worker = choose_worker(r, w);
+		list_append(&r->tunnels, &t->in_remote);
+		/*
+		 * Under the lock, so that whoever finds t in the list can
+		 * only post to its worker behind this.
+		 */
+		loop_post(&t->worker->loop, &t->message);
+	}
+	table_unlock(&server->remotes, c->name.data, c->name.len);
+	return refused;
+}
+
+void
+registry_release(struct server *server, struct tunnel *t)
+{
+	const char *name = t->remote->name;
+
+	table_lock(&server->remotes, name, strlen(name));
+	list_remove(&t->in_remote);
+	table_unlock(&server->remotes, name, strlen(name));
+}
+
+bool
+registry_pick(struct worker *w, const char *name, struct session **session,
+    struct worker **other)
+{
+	size_t len = strlen(name), streams, fewest = SIZE_MAX;
+	struct hash *h = table_lock(&w->server->remotes, name, len);
+	struct remote *r = find(h, name, len);
+	struct tunnel *t;
+	struct list *i;
+
+	*session = NULL;
+	*other = NULL;
+	for (i = r->tunnels.next; i != &r->tunnels; i = i->next) {
+		t = container_of(i, struct tunnel, in_remote);
+		if (t->worker != w)
+			*other = t->worker;
+		else if (t->session != NULL) {
+			streams = session_streams(t->session);
+			if (streams < fewest) {
+				fewest = streams;
+				*session = t->session;
+			}
+		}
+	}
+	/* Others take turns, so that one worker does not get them all. */
+	if (*session == NULL && *other != NULL) {
+		i = r->tunnels.next;
+		list_remove(i);
+		list_append(&r->tunnels, i);
+	}
+	table_unlock(&w->server->remotes, name, len);
+	return *session != NULL || *other != NULL;
+}
+
+bool
+registry_log_absent(struct server *server, const char *name, uint64_t now)
+{
+	size_t len = strlen(name);
+	struct hash *h = table_lock(&server->remotes, name, len);
+	struct remote *r = find(h, name, len);
+	bool log;
+
+	log = !r->absent_was_logged ||
+	    now - r->absent_logged >= ABSENT_LOG_US;
+	if (log) {
+		r->absent_was_logged = true;
+		r->absent_logged = now;
+	}
+	table_unlock(&server->remotes, name, len);
+	return log;
+}

@@ -1,0 +1,65 @@
+/*
+ * The remote table: names, and the tunnels that hold them.  Any thread; each
+ * call takes the lock of one shard.
+ *
+ * Rules for two remote-clients with one name: PROTOCOL.md, "One name".
+ */
+#ifndef PROXY_SERVER_REGISTRY_H
+#define PROXY_SERVER_REGISTRY_H
+
+#include "proxy-server/server.h"
+#include "tunnel/session.h"
+
+#define REGISTRY_REPLACED 16	/* instances remembered for each name */
+
+struct tunnel;
+
+/* Who registers. */
+struct claim {
+	struct ins_bytes name;
+	bool classic;
+	const struct ins_register *registration;	/* extended */
+};
+
+/* A name.  There is one for each entry of `proxy:`, for as long as we run. */
+struct remote {
+	struct hash_node node;
+	const char *name;
+	struct list tunnels;		/* struct tunnel, in_remote */
+	uint8_t replaced[REGISTRY_REPLACED][INS_INSTANCE_SIZE];
+	size_t nreplaced;		/* ever; the newest are kept */
+	uint64_t absent_logged;		/* us */
+	bool absent_was_logged;
+};
+
+/* 0, or -1 when memory ran out. */
+int
+registry_init(struct server *);
+void
+registry_close(struct server *);
+
+/*
+ * Take the name for t, choose its worker, and post t to it; then t is no
+ * longer the caller's.  INS_END_UNKNOWN_NAME or INS_END_NAME_IN_USE when it
+ * is refused; 0 when taken.
+ */
+unsigned
+registry_claim(struct worker *, const struct claim *, struct tunnel *t);
+
+/* The tunnel is over: its name is free of it.  Its worker's thread. */
+void
+registry_release(struct server *, struct tunnel *);
+
+/*
+ * Find a session for a visitor: one on this worker (then *session), else
+ * another worker that has one (then *other).  false: there is none.
+ */
+bool
+registry_pick(struct worker *, const char *name, struct session **session,
+    struct worker **other);
+
+/* Whether to log now that this remote is absent: once a minute. */
+bool
+registry_log_absent(struct server *, const char *name, uint64_t now);
+
+#endif

@@ -1,0 +1,74 @@
+/*
+ * The proxy-server: what its workers share, and the workers.
+ *
+ *	main ──► workers ──► listeners ──► visitors ──┐
+ *	             │                                ▼
+ *	             └─────► arrivals ──► tunnels (sessions)
+ *	                        └──── registry ────┘
+ *
+ * Shared between threads: the registry and the table of connections (locked),
+ * inboxes, the process's budget and the counters (atomic); all else belongs
+ * to one worker.  Lock order: a shard of the registry, then an inbox.
+ */
+#ifndef PROXY_SERVER_SERVER_H
+#define PROXY_SERVER_SERVER_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/config.h"
+#include "base/table.h"
+#include "instruction.h"
+#include "net/address.h"
+#include "net/loop.h"
+#include "tunnel/budget.h"
+
+struct server;
+
+/* A worker: one thread, one loop, and everything that lives on it. */
+struct worker {
+	struct server *server;
+	unsigned index;
+	pthread_t thread;
+	struct loop loop;
+	struct list acceptors;	/* listening sockets: listener.h */
+	struct list arrivals;	/* handshakes: arrival.h */
+	struct list visitors;	/* without a stream yet: visitor.h */
+	struct list waiting;	/* those of them that wait for a remote */
+	struct list sessions;	/* of tunnel/session.h */
+	struct hash tunnels;	/* by session id: tunnel.h */
+	struct timer accept_again;
+	bool accept_paused;
+	bool running;
+};
+
+struct server {
+	const struct config *config;
+	struct table remotes;		/* by name: registry.h */
+	struct table connections;	/* by session and identity */
+	struct budget memory;
+	struct worker *workers;
+	unsigned nworkers;
+	uint8_t instance[INS_INSTANCE_SIZE];
+	uint64_t start;
+	_Atomic uint64_t next_session;
+	_Atomic uint64_t waiting;	/* visitors, all workers */
+};
+
+/* A listener of port_list, or (remote NULL) the tunnel port. */
+struct listener {
+	const struct config_remote *remote;
+	const struct config_listener *config;
+	struct address address;
+	char bind[ADDRESS_TEXT_MAX];	/* as bound */
+	char target[HOSTPORT_TEXT_MAX];
+};
+
+static inline struct driver *
+worker_driver(struct worker *w)
+{
+	return &w->loop.driver;
+}
+
+#endif

@@ -1,0 +1,443 @@
+#include "proxy-server/visitor.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "proxy-server/registry.h"
+
+static struct visitor *
+of(struct endpoint *e)
+{
+	return container_of(e, struct visitor, endpoint);
+}
+
+static bool
+is_http(const struct visitor *v)
+{
+	return v->listener->config->type == CONFIG_HTTP;
+}
+
+void
+visitor_free(struct visitor *v)
+{
+	http_visitor_free(v);
+	free(v);
+}
+
+static void
+gone(struct tcp *t)
+{
+	visitor_free(container_of(t, struct visitor, tcp));
+}
+
+/* The endpoint of type: tcp. */
+static void
+sync_flags(struct visitor *v)
+{
+	v->endpoint.readable = v->tcp.readable;
+	v->endpoint.writable = v->tcp.writable;
+	v->endpoint.failed = v->tcp.failed;
+}
+
+static ssize_t
+endpoint_read(struct endpoint *e, void *buf, size_t len)
+{
+	ssize_t n = tcp_read(&of(e)->tcp, buf, len);
+
+	e->readable = of(e)->tcp.readable;
+	return n;
+}
+
+static ssize_t
+endpoint_write(struct endpoint *e, const struct iovec *iov, int count)
+{
+	ssize_t n = tcp_write(&of(e)->tcp, iov, count);
+
+	e->writable = of(e)->tcp.writable;
+	return n;
+}
+
+static void
+endpoint_shut(struct endpoint *e)
+{
+	tcp_shut(&of(e)->tcp);
+}
+
+static void
+endpoint_close(struct endpoint *e)
+{
+	tcp_finish(&of(e)->tcp, gone);
+}
+
+static void
+endpoint_reset(struct endpoint *e)
+{
+	tcp_close(&of(e)->tcp, true);
+	visitor_free(of(e));
+}
+
+static void
+endpoint_refuse(struct endpoint *e, enum ins_outcome outcome)
+{
+	(void)outcome;
+	endpoint_reset(e);
+}
+
+static const struct endpoint_ops tcp_visitor_ops = {
+	endpoint_read, endpoint_write, endpoint_shut,
+	endpoint_close, endpoint_reset, endpoint_refuse,
+};
+
+static void
+on_ready(struct tcp *t)
+{
+	struct visitor *v = container_of(t, struct visitor, tcp);
+
+	sync_flags(v);
+	stream_ready(v->endpoint.stream);
+}
+
+/* Before there is a stream. */
+
+static void
+stop_waiting(struct visitor *v)
+{
+	if (list_empty(&v->waiting))
+		return;
+	list_remove(&v->waiting);
+	timer_cancel(&worker_driver(v->worker)->timers, &v->deadline);
+	atomic_fetch_sub(&v->worker->server->waiting, 1);
+}
+
+static void
+leave(struct visitor *v)
+{
+	stop_waiting(v);
+	list_remove(&v->node);
+}
+
+void
+visitor_refuse(struct visitor *v, enum ins_outcome outcome)
+{
+	leave(v);
+	if (is_http(v))
+		http_visitor_refuse(v, outcome);
+	else {
+		tcp_close(&v->tcp, true);
+		visitor_free(v);
+	}
+}
+
+static void
+on_early(struct tcp *t)
+{
+	struct visitor *v = container_of(t, struct visitor, tcp);
+
+	if (t->failed) {
+		leave(v);
+		tcp_close(t, false);
+		visitor_free(v);
+	}
+}
+
+static void
+refuse_absent(struct visitor *v, const char *reason)
+{
+	const char *name = v->listener->remote->name;
+	char peer[ADDRESS_TEXT_MAX];
+
+	if (registry_log_absent(v->worker->server, name,
+	    worker_driver(v->worker)->now))
+		log_event(LOG_WARN, "remote-absent", "remote", name,
+		    "visitor", address_format(&v->peer, peer, sizeof(peer)),
+		    "reason", reason, NULL);
+	visitor_refuse(v, INS_NO_RESOURCES);
+}
+
+static void
+on_deadline(struct timer *t)
+{
+	struct visitor *v = container_of(t, struct visitor, deadline);
+
+	refuse_absent(v, "not registered within wait_for_remote");
+}
+
+static void
+wait_for_remote(struct visitor *v)
+{
+	struct server *server = v->worker->server;
+	const struct config *c = server->config;
+	struct driver *d = worker_driver(v->worker);
+
+	if (c->wait_for_remote == 0) {
+		refuse_absent(v, "not registered");
+		return;
+	}
+	if (atomic_fetch_add(&server->waiting, 1) >= c->max_waiting) {
+		atomic_fetch_sub(&server->waiting, 1);
+		refuse_absent(v, "not registered, and max_waiting visitors "
+		    "wait already");
+		return;
+	}
+	list_append(&v->worker->waiting, &v->waiting);
+	v->deadline.expired = on_deadline;
+	timer_set(&d->timers, &v->deadline,
+	    d->now + c->wait_for_remote * MS);
+}
+
+static void
+log_refused(const struct visitor *v, const char *reason)
+{
+	char peer[ADDRESS_TEXT_MAX];
+
+	log_event(LOG_WARN, "visitor-refused", "visitor",
+	    address_format(&v->peer, peer, sizeof(peer)), "listener",
+	    v->listener->bind, "remote", v->listener->remote->name, "reason",
+	    reason, NULL);
+}
+
+static struct ins_address
+wire_address(const struct address *a)
+{
+	struct ins_address w = {.port = address_port(a)};
+
+	if (a->sa.sa_family == AF_INET) {
+		w.family = 4;
+		memcpy(w.address, &a->in.sin_addr, 4);
+	} else if (IN6_IS_ADDR_V4MAPPED(&a->in6.sin6_addr)) {
+		w.family = 4;
+		memcpy(w.address, &a->in6.sin6_addr.s6_addr[12], 4);
+	} else {
+		w.family = 6;
+		memcpy(w.address, &a->in6.sin6_addr, 16);
+	}
+	return w;
+}
+
+static void
+connect_to(struct visitor *v, struct session *session)
+{
+	const struct hostport *target = &v->listener->config->target;
+	struct ins_open open = {
+		.form = target->host[0] == '\0' ? INS_FORM_PORT :
+		    INS_FORM_HOST,
+		.port = target->port,
+		.source = wire_address(&v->peer),
+	};
+	struct address local = {.len = sizeof(local.storage)};
+	struct stream *st;
+	struct hash *h;
+
+	open.host = (struct ins_bytes){(const uint8_t *)target->host,
+	    strlen(target->host)};
+	if (getsockname(v->tcp.watch.fd, &local.sa, &local.len) == 0)
+		open.destination = wire_address(&local);
+	v->endpoint.ops = is_http(v) ? &http_visitor_ops : &tcp_visitor_ops;
+	sync_flags(v);
+	if (is_http(v))
+		v->endpoint.readable = true;
+	st = session_open(session, &open, &v->endpoint, v);
+	if (st == NULL) {
+		log_refused(v, errno == EPROTONOSUPPORT ? "a classic "
+		    "remote-client knows no targets on other hosts" :
+		    strerror(errno));
+		visitor_refuse(v, errno == EPROTONOSUPPORT ?
+		    INS_UNSUPPORTED : INS_NO_RESOURCES);
+		return;
+	}
+	leave(v);
+	v->tcp.notify = is_http(v) ? http_visitor_ready : on_ready;
+	v->key.session = session_id(session);
+	v->key.identity = stream_identity(st);
+	v->connection.key = &v->key;
+	v->connection.len = sizeof(v->key);
+	h = table_lock(&v->worker->server->connections, &v->key,
+	    sizeof(v->key));
+	hash_insert(h, &v->connection);
+	table_unlock(&v->worker->server->connections, &v->key,
+	    sizeof(v->key));
+}
+
+/* On the worker that it was moved to. */
+static void
+deliver_move(struct message *m)
+{
+	struct visitor *v = container_of(m, struct visitor, move);
+
+	list_append(&v->worker->visitors, &v->node);
+	v->tcp.loop = &v->worker->loop;
+	if (tcp_watch(&v->tcp) < 0) {
+		log_refused(v, strerror(errno));
+		visitor_refuse(v, INS_NO_RESOURCES);
+		return;
+	}
+	visitor_place(v);
+}
+
+static void
+move_to(struct visitor *v, struct worker *w)
+{
+	leave(v);
+	work_cancel(&v->kick);
+	loop_unwatch(&v->worker->loop, &v->tcp.watch);
+	v->moved = true;
+	v->worker = w;
+	v->move.deliver = deliver_move;
+	loop_post(&w->loop, &v->move);
+}
+
+void
+visitor_place(struct visitor *v)
+{
+	struct session *session;
+	struct worker *other;
+
+	registry_pick(v->worker, v->listener->remote->name, &session, &other);
+	if (session != NULL)
+		connect_to(v, session);
+	else if (other != NULL && !v->moved)
+		move_to(v, other);
+	else if (list_empty(&v->waiting))
+		wait_for_remote(v);
+}
+
+void
+visitor_accept(struct worker *w, const struct listener *l, int fd,
+    const struct address *peer)
+{
+	struct visitor *v = calloc(1, sizeof(*v));
+
+	if (v == NULL)
+		goto err0;
+	v->worker = w;
+	v->listener = l;
+	v->peer = *peer;
+	work_init(&v->kick, NULL);
+	if (is_http(v) && http_visitor_init(v) < 0)
+		goto err1;
+	if (tcp_open(&v->tcp, &w->loop, fd, is_http(v) ?
+	    http_visitor_early : on_early) < 0)
+		goto err2;
+	address_tune(fd);
+	list_init(&v->waiting);
+	list_append(&w->visitors, &v->node);
+	if (!is_http(v))
+		visitor_place(v);
+	return;
+
+err2:
+	http_visitor_free(v);
+err1:
+	free(v);
+err0:
+	log_event(LOG_WARN, "visitor-refused", "listener", l->bind, "reason",
+	    strerror(errno), NULL);
+	close(fd);
+}
+
+struct up_message {
+	struct message message;
+	struct worker *worker;
+	const char *name;
+};
+
+static void
+deliver_up(struct message *m)
+{
+	struct up_message *up = container_of(m, struct up_message, message);
+	struct list ready, *i, *next;
+	struct visitor *v;
+
+	list_init(&ready);
+	for (i = up->worker->waiting.next; i != &up->worker->waiting;
+	    i = next) {
+		next = i->next;
+		v = container_of(i, struct visitor, waiting);
+		if (strcmp(v->listener->remote->name, up->name) != 0)
+			continue;
+		/* Placed in the order of their arrival, each once. */
+		v->moved = false;
+		list_remove(i);
+		list_append(&ready, i);
+	}
+	while (!list_empty(&ready)) {
+		i = ready.next;
+		list_remove(i);
+		list_append(&up->worker->waiting, i);
+		visitor_place(container_of(i, struct visitor, waiting));
+	}
+	free(up);
+}
+
+void
+visitor_remote_up(struct server *server, const char *name)
+{
+	struct up_message *up;
+	unsigned i;
+
+	for (i = 0; i < server->nworkers; i++) {
+		/* Without a message its visitors wait for their deadline. */
+		up = malloc(sizeof(*up));
+		if (up == NULL)
+			continue;
+		up->message.deliver = deliver_up;
+		up->worker = &server->workers[i];
+		up->name = name;
+		loop_post(&server->workers[i].loop, &up->message);
+	}
+}
+
+static const char *
+party_text(enum stream_party p)
+{
+	static const char *const t[] = {
+		[PARTY_NONE] = "nobody",
+		[PARTY_LOCAL] = "visitor",
+		[PARTY_PEER] = "application",
+		[PARTY_SESSION] = "session",
+	};
+
+	return t[p];
+}
+
+void
+visitor_finished(const struct stream_report *r)
+{
+	struct visitor *v = r->user;
+	struct server *server = v->worker->server;
+	char peer[ADDRESS_TEXT_MAX];
+	struct log_line l;
+	struct hash *h;
+
+	h = table_lock(&server->connections, &v->key, sizeof(v->key));
+	hash_remove(h, &v->connection);
+	table_unlock(&server->connections, &v->key, sizeof(v->key));
+	if (!log_begin(&l, LOG_INFO, "stream"))
+		return;
+	log_text(&l, "visitor", address_format(&v->peer, peer, sizeof(peer)));
+	log_text(&l, "listener", v->listener->bind);
+	log_text(&l, "remote", v->listener->remote->name);
+	log_text(&l, "target", v->listener->target);
+	log_number(&l, "to_application", r->from_local);
+	log_number(&l, "to_visitor", r->to_local);
+	log_number(&l, "ms", r->duration / MS);
+	log_text(&l, "ended_by", party_text(r->ended_by));
+	log_text(&l, "why", r->why);
+	log_end(&l);
+}
+
+void
+visitor_end_all(struct worker *w)
+{
+	struct visitor *v;
+
+	while (!list_empty(&w->visitors)) {
+		v = container_of(w->visitors.next, struct visitor, node);
+		leave(v);
+		tcp_close(&v->tcp, true);
+		visitor_free(v);
+	}
+}

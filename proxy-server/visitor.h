@@ -1,0 +1,97 @@
+/*
+ * A visitor: a connection to a listener, from its accept to its end.  First
+ * it looks for a session of its remote (an http visitor once its first
+ * request is there), waits for one when there is none, moves to the worker of
+ * one when this worker has none; then it is the endpoint of a stream.
+ */
+#ifndef PROXY_SERVER_VISITOR_H
+#define PROXY_SERVER_VISITOR_H
+
+#include "net/tcp.h"
+#include "proxy-server/http.h"
+#include "proxy-server/server.h"
+#include "tunnel/session.h"
+
+/* What an http visitor holds between its socket and its stream. */
+struct http_bytes {
+	uint8_t *data;		/* NULL while there are none */
+	size_t at, len;
+};
+
+struct visitor {
+	struct endpoint endpoint;
+	struct tcp tcp;
+	struct worker *worker;
+	const struct listener *listener;
+	struct list node;		/* worker->visitors, until a stream */
+	struct list waiting;		/* worker->waiting */
+	struct timer deadline;		/* of waiting */
+	struct message move;
+	bool moved;			/* to the worker that it is on */
+	struct address peer;
+	struct hash_node connection;	/* in server->connections */
+	struct {
+		uint64_t session, identity;
+	} key;
+
+	/* type: http */
+	struct http *http;
+	struct http_bytes input;	/* read, not yet taken by http */
+	struct http_bytes output;	/* made before there was a stream */
+	struct work kick;		/* look again at the end of the turn */
+	size_t followed;		/* taken by http_response(), unwritten */
+	size_t good;			/* of those, writable: response is bad */
+	bool held;			/* no input before a response */
+	bool response_bad;
+	bool application_done;
+	bool refused;			/* an error answer was given */
+};
+
+/* Takes fd over in any case. */
+void
+visitor_accept(struct worker *, const struct listener *, int fd,
+    const struct address *peer);
+
+/* Find a session for it, or let it wait.  It may be gone after this. */
+void
+visitor_place(struct visitor *);
+
+/* Nobody will serve it: reset, or the http answer for outcome. */
+void
+visitor_refuse(struct visitor *, enum ins_outcome);
+
+/* Free what the visitor holds, and itself; its socket is closed. */
+void
+visitor_free(struct visitor *);
+
+/* A remote has a session now: those who wait for it may go on.  Any thread. */
+void
+visitor_remote_up(struct server *, const char *name);
+
+/* The stream of report->user, a visitor, is over. */
+void
+visitor_finished(const struct stream_report *report);
+
+/* End all that have no stream yet. */
+void
+visitor_end_all(struct worker *);
+
+/* http_visitor.c: the same for type: http. */
+extern const struct endpoint_ops http_visitor_ops;
+
+/* 0, or -1 when memory ran out. */
+int
+http_visitor_init(struct visitor *);
+/* The socket's events before there is a stream. */
+void
+http_visitor_early(struct tcp *);
+/* The socket's events when there is a stream. */
+void
+http_visitor_ready(struct tcp *);
+void
+http_visitor_free(struct visitor *);
+/* Answer with an error, as far as the socket takes it, and close. */
+void
+http_visitor_refuse(struct visitor *, enum ins_outcome);
+
+#endif

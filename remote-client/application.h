@@ -1,0 +1,20 @@
+/*
+ * An application: the connection that a stream's visitor gets, made beside
+ * the remote-client.  Connects without blocking, only to what allow_targets
+ * permits; then it is the endpoint of its stream.
+ */
+#ifndef REMOTE_CLIENT_APPLICATION_H
+#define REMOTE_CLIENT_APPLICATION_H
+
+#include "remote-client/client.h"
+#include "tunnel/session.h"
+
+/* session_events.open; the session's owner is a struct dial. */
+void
+application_open(struct session *, struct stream *, const struct ins_open *);
+
+/* session_events.finished. */
+void
+application_finished(struct session *, const struct stream_report *);
+
+#endif
