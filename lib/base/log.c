@@ -18,6 +18,7 @@ static _Atomic int log_level = LOG_INFO;
 static struct {
 	uint64_t hash;
 	int64_t until;		/* ms, CLOCK_MONOTONIC */
+	unsigned written;	/* since it was first written */
 	uint64_t held;
 } repeats[REPEAT_SLOTS];
 static pthread_mutex_t repeats_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -142,16 +143,19 @@ repeated(const struct log_line *l, uint64_t *held)
 	ms = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 	*held = 0;
 	pthread_mutex_lock(&repeats_lock);
-	hold = repeats[slot].hash == hash && ms < repeats[slot].until;
-	if (hold)
-		repeats[slot].held++;
-	else {
+	if (repeats[slot].hash != hash || ms >= repeats[slot].until) {
 		if (repeats[slot].hash == hash)
 			*held = repeats[slot].held;
 		repeats[slot].hash = hash;
 		repeats[slot].until = ms + LOG_REPEAT_MS;
+		repeats[slot].written = 0;
 		repeats[slot].held = 0;
 	}
+	hold = repeats[slot].written == LOG_REPEAT_BURST;
+	if (hold)
+		repeats[slot].held++;
+	else
+		repeats[slot].written++;
 	pthread_mutex_unlock(&repeats_lock);
 	return hold;
 }

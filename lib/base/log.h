@@ -11,8 +11,9 @@
  *		log_end(&l);
  *	}
  *
- * The same line (time aside) is written once in LOG_REPEAT_MS; what was held
- * back is said, as repeats=N, when it comes again after that.
+ * The same line (time aside) is written LOG_REPEAT_BURST times in
+ * LOG_REPEAT_MS; how many more were held back is said, as repeats=N, when it
+ * comes again after that.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -22,6 +23,7 @@
 #include <stdint.h>
 
 #define LOG_REPEAT_MS	10000
+#define LOG_REPEAT_BURST 5
 #define LOG_LINE_MAX	2048	/* a longer line is cut */
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };

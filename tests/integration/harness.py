@@ -543,6 +543,18 @@ class Test:
         self.ok(data.startswith(prefix), f"{what}: got {_short(data)}")
         return data
 
+    def visit_refused(self, port, what="a visit", data=b""):
+        """A visit that has to end with a reset and without a byte; the reset
+        may come before connect() has returned."""
+        try:
+            visitor = self.connect(port)
+            if data:
+                visitor.sendall(data)
+        except (ConnectionResetError, BrokenPipeError):
+            return
+        self.eq(self.expect_reset(visitor, what), b"", f"{what}: bytes")
+        visitor.close()
+
     def expect_eof(self, visitor, expected=None, what="the visitor"):
         """Read to the end, which has to be a plain end of file."""
         data, end = read_to_end(visitor)

@@ -1,8 +1,9 @@
 /*
- * echo [-v] PORT|ADDRESS:PORT: the application of the demonstration and of the
- * tests.  Sends back what it gets; at an end of file it sends what is left and
- * closes.  Prints `listening PORT`; port 0 lets the kernel choose.  -v prints
- * each connection and each message.
+ * echo [-v] [--http] PORT|ADDRESS:PORT: the application of the demonstration
+ * and of the tests.  Sends back what it gets; at an end of file it sends what
+ * is left and closes.  Prints `listening PORT`; port 0 lets the kernel choose.
+ * -v prints each connection, each message and each answer.  --http takes one
+ * request of each connection, and answers 200 with the request's head as body.
  *
  * One thread, 64 KiB for each connection: a visitor that sends and does not
  * read is not read from either.
@@ -11,6 +12,7 @@
 #include <sys/socket.h>
 
 #include <errno.h>
+#include <getopt.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -22,18 +24,25 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { BUFFER = 65536, EVENTS = 64, SHOWN = 200 };
+enum {
+	BUFFER = 65536,
+	EVENTS = 64,
+	SHOWN = 200,
+	ANSWER = 256,		/* at most, of an HTTP answer without its body */
+};
 
 struct connection {
 	int fd;
 	unsigned number;
 	uint32_t watched;	/* what epoll is asked for */
 	bool eof;		/* the visitor has ended its direction */
+	bool answered;		/* --http: what else comes is thrown away */
+	size_t head;		/* --http: of the request, in the buffer */
 	size_t start, end;	/* buffer[start..end) waits to be sent */
 	uint8_t buffer[BUFFER];
 };
 
-static bool verbose;
+static bool verbose, http;
 
 static void
 die(const char *what)
@@ -95,24 +104,68 @@ connection_send(struct connection *c)
 			return errno == EAGAIN || errno == EINTR ? 0 : -1;
 		c->start += (size_t)n;
 	}
+	if (verbose && c->end > 0) {
+		printf("%u: sent back %zu bytes\n", c->number, c->end);
+		fflush(stdout);
+	}
+	/* The visitor closes then; closing first could reset the answer. */
+	if (c->answered && c->end > 0)
+		shutdown(c->fd, SHUT_WR);
 	c->start = c->end = 0;
 	return 0;
+}
+
+/* Put the answer before the head that is in the buffer; body is its length. */
+static void
+http_answer(struct connection *c, const char *status, size_t body)
+{
+	size_t shown = memcmp(c->buffer, "HEAD ", 5) == 0 ? 0 : body;
+	char text[ANSWER];
+	int len = snprintf(text, sizeof(text), "HTTP/1.1 %s\r\n"
+	    "Content-Type: text/plain\r\nContent-Length: %zu\r\n"
+	    "Connection: close\r\n\r\n", status, body);
+
+	memmove(c->buffer + len, c->buffer, shown);
+	memcpy(c->buffer, text, (size_t)len);
+	c->end = (size_t)len + shown;
+	c->answered = true;
+}
+
+/* n more bytes are in the buffer. */
+static void
+http_take(struct connection *c, size_t n)
+{
+	const uint8_t *end;
+
+	c->head += n;
+	end = memmem(c->buffer, c->head, "\r\n\r\n", 4);
+	if (end != NULL)
+		http_answer(c, "200 OK", (size_t)(end + 2 - c->buffer));
+	else if (c->head == BUFFER - ANSWER)
+		http_answer(c, "431 Request Header Fields Too Large", 0);
+	else
+		return;
+	c->head = 0;
 }
 
 static int
 connection_receive(struct connection *c)
 {
+	size_t room = http ? BUFFER - ANSWER - c->head : BUFFER;
 	ssize_t n;
 
 	if (c->eof || c->end > 0)
 		return 0;
-	n = recv(c->fd, c->buffer, BUFFER, 0);
+	n = recv(c->fd, c->buffer + c->head, room, 0);
 	if (n < 0)
 		return errno == EAGAIN || errno == EINTR ? 0 : -1;
 	c->eof = n == 0;
-	c->end = (size_t)n;
 	if (verbose && n > 0)
-		show_message(c, c->buffer, (size_t)n);
+		show_message(c, c->buffer + c->head, (size_t)n);
+	if (!http)
+		c->end = (size_t)n;
+	else if (!c->answered)
+		http_take(c, (size_t)n);
 	return 0;
 }
 
@@ -159,7 +212,8 @@ accept_one(int listener, int epoll)
 	c->fd = fd;
 	c->number = ++count;
 	c->watched = EPOLLIN;
-	c->eof = false;
+	c->eof = c->answered = false;
+	c->head = 0;
 	c->start = c->end = 0;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	if (verbose)
@@ -222,15 +276,25 @@ main(int argc, char **argv)
 {
 	struct epoll_event events[EVENTS];
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
+	static const struct option options[] = {
+		{"http", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
+	};
 	int epoll = epoll_create1(EPOLL_CLOEXEC), listener, n, option;
 
-	while ((option = getopt(argc, argv, "v")) != -1) {
-		if (option != 'v')
+	while ((option = getopt_long(argc, argv, "v", options, NULL)) != -1)
+		switch (option) {
+		case 'v':
+			verbose = true;
+			break;
+		case 'h':
+			http = true;
+			break;
+		default:
 			return 2;
-		verbose = true;
-	}
+		}
 	if (optind != argc - 1) {
-		fputs("usage: echo [-v] PORT|ADDRESS:PORT\n", stderr);
+		fputs("usage: echo [-v] [--http] PORT|ADDRESS:PORT\n", stderr);
 		return 2;
 	}
 	signal(SIGPIPE, SIG_IGN);
