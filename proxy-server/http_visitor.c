@@ -38,7 +38,7 @@ sync_flags(struct visitor *v)
 	v->endpoint.writable = v->tcp.writable;
 	v->endpoint.failed = v->tcp.failed;
 	v->endpoint.readable = v->application_done || (!v->held &&
-	    (v->tcp.readable || v->input.data != NULL ||
+	    (v->request_bad || v->tcp.readable || v->input.data != NULL ||
 	    v->output.data != NULL || http_request_pending(v->http)));
 }
 
@@ -140,6 +140,8 @@ transform(struct visitor *v, uint8_t *buf, size_t len, size_t *made)
 
 	status = http_request(v->http, v->input.data + v->input.at,
 	    v->input.len - v->input.at, &used, buf, len, made);
+	if (status == HTTP_BAD)
+		v->request_bad = true;
 	v->input.at += used;
 	if (v->input.at == v->input.len)
 		drop_bytes(&v->input);
@@ -235,7 +237,7 @@ read_request(struct visitor *v, uint8_t *buf, size_t len)
 	size_t plain, made;
 	ssize_t n;
 
-	for (;;) {
+	while (!v->request_bad) {
 		plain = http_request_plain(v->http);
 		if (plain > 0 && v->input.data == NULL &&
 		    !http_request_pending(v->http)) {
@@ -252,14 +254,13 @@ read_request(struct visitor *v, uint8_t *buf, size_t len)
 		status = transform(v, buf, len, &made);
 		if (made > 0)
 			return (ssize_t)made;
-		if (status == HTTP_BAD)
-			return read_bad(v);
 		if (status == HTTP_WAIT) {
 			v->held = true;
 			errno = EAGAIN;
 			return -1;
 		}
 	}
+	return read_bad(v);
 }
 
 static ssize_t

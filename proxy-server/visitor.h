@@ -42,6 +42,7 @@ struct visitor {
 	size_t followed;		/* taken by http_response(), unwritten */
 	size_t good;			/* of those, writable: response is bad */
 	bool held;			/* no input before a response */
+	bool request_bad;		/* refuse when the responses are out */
 	bool response_bad;
 	bool application_done;
 	bool refused;			/* an error answer was given */

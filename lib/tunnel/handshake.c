@@ -95,7 +95,9 @@ take_hello(struct handshake *h, struct handshake_event *e,
 	if (h->hello)
 		return bad(e, INS_END_PROTOCOL, "a second InsHello");
 	if (ins_hello_decode(payload, len, !h->server, &e->hello) != INS_OK)
-		return bad(e, INS_END_PROTOCOL, "malformed InsHello");
+		return bad(e, INS_END_PROTOCOL, h->server ?
+		    "malformed InsHello" : "its answer is no proxy-server's; "
+		    "is `server` the tunnel port?");
 	h->hello = true;
 	return HANDSHAKE_HELLO;
 }

@@ -145,10 +145,10 @@ on_heartbeat(struct timer *t)
 	if (!session_extended(s) && !s->config.server) {
 		s->tx.ping_due = true;
 		next = now + CLASSIC_BEAT;
-	} else if (session_extended(s) && idle >= s->config.heartbeat)
-		s->tx.ping_due = true;
-	else
+	} else if (idle < s->config.heartbeat)
 		next = s->rx.last + s->config.heartbeat;
+	else if (session_extended(s))
+		s->tx.ping_due = true;
 	if (next > s->rx.last + silence_allowed(s) && silence_tells(s))
 		next = s->rx.last + silence_allowed(s);
 	timer_set(&s->driver->timers, &s->heartbeat, next);

@@ -676,10 +676,17 @@ def read_to_end(connection):
         data += piece
 
 
+def _receive(connection, most, so_far):
+    try:
+        return connection.recv(most)
+    except TimeoutError:
+        raise Failed(f"nothing came after {_short(bytes(so_far))}") from None
+
+
 def read_exactly(connection, count):
     data = bytearray()
     while len(data) < count:
-        piece = connection.recv(min(65536, count - len(data)))
+        piece = _receive(connection, min(65536, count - len(data)), data)
         if not piece:
             raise Failed(f"end of file after {len(data)} of {count} bytes: "
                          f"{_short(bytes(data))}")
@@ -691,7 +698,7 @@ def read_until(connection, mark):
     """Up to and with the mark, byte by byte: nothing behind it is taken."""
     data = bytearray()
     while not data.endswith(mark):
-        piece = connection.recv(1)
+        piece = _receive(connection, 1, data)
         if not piece:
             raise Failed(f"end of file before {mark!r}: {_short(bytes(data))}")
         data += piece
