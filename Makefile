@@ -82,7 +82,139 @@ $(BUILD)/unit: $(UNIT_OBJ) $(UNIT_MODULES) $(BUILD)/libtunnel.a
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 
+# Tests.  CHECK_SCALE shrinks the volumes of the integration tests.
+CHECK_SCALE ?= 1
+
+check: check-unit check-integration
+
+check-unit: $(BUILD)/unit
+	$(SANENV) $(BUILD)/unit
+
+check-integration: all
+	@$(MAKE) --no-print-directory SAN= BUILD=build tools
+	BUILD=$(BUILD) TOOLS=build/tools SAN=$(SAN) \
+		CHECK_SCALE=$(CHECK_SCALE) python3 -B tests/integration/run.py
+
+check-asan:
+	$(MAKE) SAN=asan CHECK_SCALE=0.1 check
+
+check-tsan:
+	$(MAKE) SAN=tsan CHECK_SCALE=0.05 check
+
+check-oom: $(BUILD)/unit
+	$(BUILD)/unit oom
+
+check-valgrind: $(BUILD)/unit
+	UNIT_SCALE=0.05 valgrind -q --leak-check=full --error-exitcode=1 \
+		--errors-for-leak-kinds=definite,possible $(BUILD)/unit
+
+ifeq ($(SAN),asan)
+SANENV = ASAN_OPTIONS=detect_leaks=1
+endif
+ifeq ($(SAN),tsan)
+SANENV = TSAN_OPTIONS=halt_on_error=1
+endif
+
+demo: all tools
+	BUILD=$(BUILD) sh tests/demo.sh
+
+# Fuzzing: FUZZ_SECONDS for each target, with the corpus in the tree.
+FUZZ_SECONDS ?= 150
+FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+FUZZ_SRC := $(LIB_SRC) $(filter proxy-server/http%,\
+	$(filter-out proxy-server/http_visitor.c,$(SERVER_SRC)))
+
+build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SRC) $(wildcard tests/fuzz/*.h)
+	@mkdir -p $(@D)
+	clang -std=c11 -g -O1 -fsanitize=fuzzer,address,undefined \
+		-fno-sanitize-recover=undefined $(CPPFLAGS) -o $@ $< \
+		$(FUZZ_SRC) -lhttp_parser $(LDLIBS) -pthread
+
+fuzzers: $(FUZZERS:%=build/fuzz/%)
+
+fuzz: fuzzers
+	@for f in $(FUZZERS); do \
+		echo "fuzz: $$f, $(FUZZ_SECONDS) s"; \
+		mkdir -p build/fuzz/new-$$f; \
+		build/fuzz/$$f -max_total_time=$(FUZZ_SECONDS) \
+			-timeout=10 -rss_limit_mb=1024 -print_final_stats=1 \
+			-artifact_prefix=build/fuzz/ build/fuzz/new-$$f \
+			tests/fuzz/corpus/$$f >build/fuzz/$$f.log 2>&1 || \
+			{ tail -40 build/fuzz/$$f.log; exit 1; }; \
+		grep -E 'number_of_executed|^Done' build/fuzz/$$f.log; \
+	done
+
+# Looks.
+C_SRC := $(LIB_SRC) $(SERVER_SRC) $(CLIENT_SRC)
+ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) $(wildcard tests/fuzz/*.c)
+
+lint: lint-layers lint-shell lint-cppcheck lint-tidy
+
+lint-layers:
+	sh tests/lint-layers.sh
+
+lint-shell:
+	shellcheck bootstrap.sh tests/*.sh .ci/run
+
+# varFuncNullUB: POSIX has NULL as a pointer.
+lint-cppcheck:
+	cppcheck -q --std=c11 --enable=warning,performance,portability \
+		--error-exitcode=1 --inline-suppr -j2 \
+		--suppress=missingIncludeSystem --suppress=varFuncNullUB \
+		$(CPPFLAGS) $(C_SRC)
+
+TIDYFLAGS := -D_GNU_SOURCE -DPORT_PROXY_VERSION=__FILE__ -Iprotocol -Ilib -I.
+lint-tidy:
+	printf '%s\n' $(C_SRC) | xargs -P 2 -n 8 sh -c \
+		'clang-tidy --quiet "$$@" -- -std=c11 $(TIDYFLAGS) 2>/dev/null' tidy
+
+format-check:
+	clang-format --dry-run --Werror $(ALL_C)
+
+format:
+	clang-format -i $(ALL_C)
+
+coverage:
+	$(MAKE) SAN=cov CHECK_SCALE=0.05 check
+	lcov -q --capture --directory build/cov --output-file build/cov/all.info \
+		--rc lcov_branch_coverage=1
+	lcov -q --extract build/cov/all.info '*/protocol/*' '*/lib/*' \
+		'*/proxy-server/*' '*/remote-client/*' \
+		--output-file build/cov/own.info --rc lcov_branch_coverage=1
+	lcov --summary build/cov/own.info --rc lcov_branch_coverage=1
+
+arch.png: docs/arch.dot
+	dot -Tpng docs/arch.dot -o $@
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(SYSCONF)/port-proxy \
+		$(DESTDIR)$(PREFIX)/share/man/man5 \
+		$(DESTDIR)$(PREFIX)/share/man/man8
+	install -m 755 $(BUILD)/proxy-server $(BUILD)/remote-client \
+		$(DESTDIR)$(PREFIX)/sbin/
+	install -m 644 config.example.yaml $(DESTDIR)$(SYSCONF)/port-proxy/
+	install -m 644 docs/man/port-proxy.yaml.5 \
+		$(DESTDIR)$(PREFIX)/share/man/man5/
+	install -m 644 docs/man/proxy-server.8 docs/man/remote-client.8 \
+		$(DESTDIR)$(PREFIX)/share/man/man8/
+
+help:
+	@echo 'make                build/proxy-server and build/remote-client'
+	@echo 'make demo           the main job, step by step'
+	@echo 'make check          unit and integration tests'
+	@echo 'make check-asan check-tsan check-oom check-valgrind'
+	@echo 'make fuzz           FUZZ_SECONDS for each fuzz target'
+	@echo 'make lint format-check format coverage arch.png'
+	@echo 'make install        DESTDIR= PREFIX= SYSCONF='
+
 clean:
 	rm -rf build
 
-.PHONY: all tools clean
+# Packages for everything; bootstrap.sh has installed them by now.
+ci-packages:
+
+.DELETE_ON_ERROR:
+.PHONY: all tools check check-unit check-integration check-asan check-tsan \
+	check-oom check-valgrind demo fuzzers fuzz lint lint-layers \
+	lint-shell lint-cppcheck lint-tidy format-check format coverage \
+	install ci-packages help clean

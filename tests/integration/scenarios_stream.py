@@ -40,7 +40,7 @@ def wait_quiet(t, daemon):
 
     def same():
         seen.append(daemon.fds())
-        return len(seen) > 20 and len(set(seen[-20:])) == 1
+        return len(seen) > 10 and len(set(seen[-10:])) == 1
     t.until(same, what=f"{daemon.name}: open files settle")
     return seen[-1]
 

@@ -98,11 +98,10 @@ def allowed(t):
         visitor = t.connect(server.port(index=index))
         visitor.sendall(b"in")
         t.eq(t.expect_eof(visitor), b"in", str(target))
-    # Not more than once for each; the last two are one and the same.
-    t.eq(sorted(entry["target"] for entry in client.log("target-denied")),
-         sorted(f"127.{target}" for target in (
-             f"0.0.2:{other.port}", f"3.8.1:{other.port}",
-             f"0.0.1:{app.port}")), "targets denied")
+    # The last two are one and the same, and may be said once.
+    t.eq({entry["target"] for entry in client.log("target-denied")},
+         {f"127.0.0.2:{other.port}", f"127.3.8.1:{other.port}",
+          f"127.0.0.1:{app.port}"}, "targets denied")
 
 
 @scenario(24, "targets by name and by [::1]")

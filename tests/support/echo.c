@@ -119,7 +119,8 @@ connection_send(struct connection *c)
 static void
 http_answer(struct connection *c, const char *status, size_t body)
 {
-	size_t shown = memcmp(c->buffer, "HEAD ", 5) == 0 ? 0 : body;
+	size_t shown = body >= 5 && memcmp(c->buffer, "HEAD ", 5) == 0 ?
+	    0 : body;
 	char text[ANSWER];
 	int len = snprintf(text, sizeof(text), "HTTP/1.1 %s\r\n"
 	    "Content-Type: text/plain\r\nContent-Length: %zu\r\n"

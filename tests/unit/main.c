@@ -9,8 +9,14 @@
 #include "unit.h"
 
 static const struct unit_suite *const suites[] = {
+	&suite_base,
 	&suite_config,
+	&suite_handshake,
 	&suite_http,
+	&suite_instruction,
+	&suite_net,
+	&suite_oom,
+	&suite_session,
 };
 
 static int

@@ -19,5 +19,11 @@ struct unit_suite {
 
 extern const struct unit_suite suite_config;
 extern const struct unit_suite suite_http;
+extern const struct unit_suite suite_base;
+extern const struct unit_suite suite_handshake;
+extern const struct unit_suite suite_instruction;
+extern const struct unit_suite suite_net;
+extern const struct unit_suite suite_oom;
+extern const struct unit_suite suite_session;
 
 #endif

@@ -1,0 +1,816 @@
+#include "sim.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint64_t
+sim_random(struct sim *s, uint64_t below)
+{
+	/* splitmix64 */
+	uint64_t z = s->random += UINT64_C(0x9e3779b97f4a7c15);
+
+	z = (z ^ z >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
+	z = (z ^ z >> 27) * UINT64_C(0x94d049bb133111eb);
+	return (z ^ z >> 31) % below;
+}
+
+static size_t
+piece(struct sim *s, size_t n)
+{
+	size_t most = s->config.piece;
+
+	if (most != 0 && n > 1)
+		most = 1 + sim_random(s, most);
+	return most != 0 && n > most ? most : n;
+}
+
+static uint8_t
+pattern(unsigned key, uint64_t at)
+{
+	return (uint8_t)(key * 37 + at + (at >> 8) * 5 + (at >> 16) * 3);
+}
+
+/* The decoder of what is written. */
+
+static uint64_t
+number(const uint8_t *p, size_t size)
+{
+	uint64_t v = 0;
+
+	while (size-- > 0)
+		v = v << 8 | *p++;
+	return v;
+}
+
+/* side is about to write data of a stream. */
+static void
+check_data(struct sim *s, unsigned side, uint64_t identity, uint64_t len)
+{
+	uint64_t n = identity & ~INS_BY_CLIENT;
+	unsigned opener = identity & INS_BY_CLIENT ? CLIENT : SERVER;
+
+	if (s->config.dialect == INS_CLASSIC || n >= SIM_STREAMS)
+		return;
+	s->streams[opener][n][side].sent += len;
+	if (s->streams[opener][n][side].sent >
+	    s->streams[opener][n][side].grant)
+		s->overrun = true;
+}
+
+static void
+check_control(struct sim *s, unsigned side, unsigned ins, const uint8_t *p)
+{
+	uint64_t identity = number(p, 6), n = identity & ~INS_BY_CLIENT;
+	unsigned opener = identity & INS_BY_CLIENT ? CLIENT : SERVER;
+	uint64_t v;
+
+	if (n >= SIM_STREAMS)
+		return;
+	if (ins == INS_OPEN) {
+		s->streams[opener][n][side].grant = INS_WINDOW_MIN;
+		s->streams[opener][n][!side].grant =
+		    s->streams[opener][n][!side].newest = number(p + 8, 8);
+	} else if (ins == INS_OPENED || ins == INS_CREDIT) {
+		v = number(p + (ins == INS_OPENED ? 7 : 6), 8);
+		s->streams[opener][n][!side].grant =
+		    s->streams[opener][n][!side].newest = v;
+	} else if (ins == INS_LIMIT) {
+		v = number(p + 6, 8);
+		if (number(p + 14, 8) == s->streams[opener][n][side].newest)
+			s->streams[opener][n][side].grant = v;
+	}
+}
+
+/* One whole instruction, or the head of an InsData; its size, or 0. */
+static size_t
+decode_one(struct sim *s, unsigned side)
+{
+	struct sim_pipe *p = &s->side[side].out;
+	struct ins_head h;
+	size_t used;
+
+	switch (ins_head_decode(s->config.dialect, p->part, p->part_len, &h,
+	    &used)) {
+	case INS_MORE:
+		return 0;
+	case INS_BAD:
+		p->bad = true;
+		return 0;
+	case INS_OK:
+		break;
+	}
+	if (h.number == INS_DATA) {
+		p->skip = h.length;
+		p->n_data += h.length;
+		check_data(s, side, h.identity, h.length);
+	} else if (p->part_len < used + h.length)
+		return 0;
+	else
+		used += h.length;
+	if (p->n[INS_END] > 0)
+		p->after_end = true;
+	p->n[h.number]++;
+	p->last = h.number;
+	if (ins_counted(h.number))
+		p->counted += used + p->skip;
+	if (h.number == INS_END)
+		ins_end_decode(p->part + 6, h.length, &p->end);
+	if (h.number == INS_ACK) {
+		uint64_t v = number(p->part + 6, 8);
+
+		if (v < p->last_ack)
+			p->bad = true;
+		if (v - p->last_ack > p->ack_max_gap)
+			p->ack_max_gap = v - p->last_ack;
+		p->last_ack = v;
+	}
+	if (h.number >= INS_OPEN && h.number <= INS_LIMIT &&
+	    (h.number & INS_CARRIER_LOCAL) == 0)
+		check_control(s, side, h.number, p->part + 6);
+	return used;
+}
+
+static void
+decode(struct sim *s, unsigned side, const uint8_t *data, size_t len)
+{
+	struct sim_pipe *p = &s->side[side].out;
+	size_t n, used;
+
+	p->total += len;
+	if (s->config.by_hand == 1 + (int)side)
+		return;
+	while (len > 0 && !p->bad) {
+		if (p->skip > 0) {
+			n = len < p->skip ? len : p->skip;
+			p->skip -= n;
+			data += n;
+			len -= n;
+			continue;
+		}
+		n = sizeof(p->part) - p->part_len;
+		/* By little, so that not much is moved back. */
+		n = n > len ? len : n;
+		n = n > 64 ? 64 : n;
+		memcpy(p->part + p->part_len, data, n);
+		p->part_len += n;
+		data += n;
+		len -= n;
+		while (p->part_len > 0 && (used = decode_one(s, side)) > 0) {
+			p->part_len -= used;
+			memmove(p->part, p->part + used, p->part_len);
+			n = p->part_len < p->skip ? p->part_len : p->skip;
+			p->skip -= n;
+			p->part_len -= n;
+			memmove(p->part, p->part + n, p->part_len);
+		}
+	}
+}
+
+/* The carrier. */
+
+static struct sim *
+carrier_sim(struct carrier *c, unsigned *side)
+{
+	struct sim_side *d = container_of(c, struct sim_side, carrier);
+	struct sim *s = d->driver.random_context;
+
+	*side = d == &s->side[CLIENT];
+	if (!d->open)
+		d->misused = true;
+	return s;
+}
+
+static ssize_t
+carrier_read(struct carrier *c, void *buf, size_t len)
+{
+	unsigned side;
+	struct sim *s = carrier_sim(c, &side);
+	struct sim_pipe *p = &s->side[!side].out;
+	size_t n = piece(s, len < p->arrived ? len : p->arrived), part;
+
+	if (n == 0 && p->ended && p->len == 0)
+		return 0;
+	if (n == 0) {
+		c->readable = false;
+		errno = EAGAIN;
+		return -1;
+	}
+	part = p->cap - p->head < n ? p->cap - p->head : n;
+	memcpy(buf, p->data_ring + p->head, part);
+	memcpy((uint8_t *)buf + part, p->data_ring, n - part);
+	p->head = (p->head + n) % p->cap;
+	p->len -= n;
+	p->arrived -= n;
+	/* An end of file that is in sight is still to be read. */
+	if (p->arrived == 0 && !p->ended && sim_random(s, 2) == 0)
+		c->readable = false;
+	return (ssize_t)n;
+}
+
+static void
+pipe_write(struct sim *s, unsigned side, const uint8_t *data, size_t n)
+{
+	struct sim_pipe *p = &s->side[side].out;
+	size_t tail = (p->head + p->len) % p->cap;
+	size_t part = p->cap - tail < n ? p->cap - tail : n;
+
+	if (n == 0)
+		return;
+	decode(s, side, data, n);
+	memcpy(p->data_ring + tail, data, part);
+	memcpy(p->data_ring, data + part, n - part);
+	p->len += n;
+}
+
+static ssize_t
+carrier_write(struct carrier *c, const struct iovec *iov, int count)
+{
+	unsigned side;
+	struct sim *s = carrier_sim(c, &side);
+	struct sim_pipe *p = &s->side[side].out;
+	size_t room = piece(s, p->cap - p->len), n, done = 0;
+	int i;
+
+	if (p->broken) {
+		errno = EPIPE;
+		return -1;
+	}
+	if (p->len == p->cap) {
+		c->writable = false;
+		errno = EAGAIN;
+		return -1;
+	}
+	for (i = 0; i < count && room > 0; i++) {
+		n = iov[i].iov_len < room ? iov[i].iov_len : room;
+		pipe_write(s, side, iov[i].iov_base, n);
+		done += n;
+		room -= n;
+	}
+	if (p->len == p->cap && sim_random(s, 2) == 0)
+		c->writable = false;
+	return (ssize_t)done;
+}
+
+static void
+carrier_close(struct carrier *c)
+{
+	unsigned side;
+	struct sim *s = carrier_sim(c, &side);
+
+	s->side[side].open = false;
+	s->side[side].out.ended = true;
+	s->side[!side].out.broken = true;
+}
+
+static const struct carrier_ops carrier_ops = {
+	carrier_read, carrier_write, carrier_close,
+};
+
+/* Endpoints. */
+
+static struct sim_end *
+end_of(struct endpoint *e)
+{
+	struct sim_end *n = container_of(e, struct sim_end, endpoint);
+
+	if (n->over != SIM_OPEN)
+		n->misused = true;
+	return n;
+}
+
+static ssize_t
+end_read(struct endpoint *endpoint, void *buf, size_t len)
+{
+	struct sim_end *e = end_of(endpoint);
+	unsigned key = e->echo ? e->key ^ 1 : e->key;
+	size_t n, i;
+
+	if (e->fail) {
+		errno = ECONNRESET;
+		return -1;
+	}
+	n = piece(e->sim, len < e->supply ? len : (size_t)e->supply);
+	if (n == 0 && e->eof) {
+		e->eof_read = true;
+		return 0;
+	}
+	if (n == 0) {
+		endpoint->readable = false;
+		errno = EAGAIN;
+		return -1;
+	}
+	for (i = 0; i < n; i++)
+		((uint8_t *)buf)[i] = pattern(key, e->sent + i);
+	e->sent += n;
+	e->supply -= n;
+	return (ssize_t)n;
+}
+
+static ssize_t
+end_write(struct endpoint *endpoint, const struct iovec *iov, int count)
+{
+	struct sim_end *e = end_of(endpoint);
+	uint64_t room = e->room;
+	size_t n, k, done = 0;
+	int i;
+
+	if (!e->connected || e->shut)
+		e->misused = true;
+	if (e->broken) {
+		errno = EPIPE;
+		return -1;
+	}
+	if (room == 0) {
+		endpoint->writable = false;
+		errno = EAGAIN;
+		return -1;
+	}
+	room = piece(e->sim, room > (1 << 20) ? 1 << 20 : (size_t)room);
+	for (i = 0; i < count && room > 0; i++) {
+		n = iov[i].iov_len < room ? iov[i].iov_len : (size_t)room;
+		for (k = 0; k < n; k++)
+			if (((uint8_t *)iov[i].iov_base)[k] !=
+			    pattern(e->key ^ 1, e->got + k))
+				e->corrupt = true;
+		e->got += n;
+		room -= n;
+		done += n;
+	}
+	if (e->room != SIM_UNLIMITED)
+		e->room -= done;
+	if (e->echo)
+		e->supply += done;
+	return (ssize_t)done;
+}
+
+static void
+end_shut(struct endpoint *endpoint)
+{
+	struct sim_end *e = end_of(endpoint);
+
+	if (e->shut)
+		e->misused = true;
+	e->shut = true;
+	if (e->echo)
+		e->eof = true;
+}
+
+static void
+let_go(struct endpoint *endpoint, enum sim_over how)
+{
+	struct sim_end *e = end_of(endpoint);
+
+	e->over = how;
+	e->attached = false;
+}
+
+static void
+end_close(struct endpoint *e)
+{
+	let_go(e, SIM_CLOSED);
+}
+
+static void
+end_reset(struct endpoint *e)
+{
+	let_go(e, SIM_RESET);
+}
+
+static void
+end_refuse(struct endpoint *e, enum ins_outcome outcome)
+{
+	end_of(e)->outcome = outcome;
+	let_go(e, SIM_REFUSED);
+}
+
+static const struct endpoint_ops end_ops = {
+	end_read, end_write, end_shut, end_close, end_reset, end_refuse,
+};
+
+/* Readiness, as an edge. */
+static bool
+end_turn(struct sim *s, struct sim_pair *p, int i)
+{
+	struct sim_end *e = &p->end[i];
+	bool edge = false;
+
+	(void)s;
+	if (!e->attached || !e->connected || e->endpoint.stream == NULL)
+		return false;
+	if (!e->endpoint.readable && (e->supply > 0 ||
+	    (e->eof && !e->eof_read) || e->fail))
+		edge = e->endpoint.readable = true;
+	if (!e->endpoint.writable && (e->room > 0 || e->broken))
+		edge = e->endpoint.writable = true;
+	if (edge)
+		stream_ready(e->endpoint.stream);
+	return edge;
+}
+
+/* Events. */
+
+static void
+init_end(struct sim *s, struct sim_pair *p, unsigned i, unsigned side)
+{
+	unsigned index = (unsigned)(p - s->pairs);
+
+	p->end[i] = (struct sim_end){
+		.endpoint.ops = &end_ops,
+		.sim = s,
+		.side = side,
+		.key = 2 * index + i,
+		.room = SIM_UNLIMITED,
+	};
+}
+
+static struct sim_pair *
+new_pair(struct sim *s, unsigned opener, enum sim_answer answer)
+{
+	struct sim_pair *p = &s->pairs[s->npairs];
+
+	if (s->npairs == SIM_PAIRS)
+		abort();
+	*p = (struct sim_pair){.answer = answer, .outcome = INS_REFUSED};
+	init_end(s, p, 0, opener);
+	init_end(s, p, 1, !opener);
+	s->npairs++;
+	return p;
+}
+
+static void
+on_open(struct session *session, struct stream *st,
+    const struct ins_open *open)
+{
+	struct sim_side *d = session_owner(session);
+	struct sim *s = d->driver.random_context;
+	unsigned side = d == &s->side[CLIENT];
+	struct sim_pair *p;
+	struct sim_end *e;
+
+	if (open->port >= 1 && open->port <= s->npairs &&
+	    !s->pairs[open->port - 1].arrived &&
+	    s->config.by_hand != 2 - (int)side)
+		p = &s->pairs[open->port - 1];
+	else
+		p = new_pair(s, !side, s->config.answer);
+	e = &p->end[1];
+	p->arrived = true;
+	p->open = *open;
+	p->stream[1] = st;
+	e->identity = stream_identity(st);
+	if (p->answer == SIM_REFUSE) {
+		p->stream[1] = NULL;
+		stream_answer(st, p->outcome, "because");
+		return;
+	}
+	if (p->answer == SIM_NO_ENDPOINT) {
+		/* As one whose name is looked up. */
+		stream_attach(st, &e->endpoint, e);
+		e->attached = true;
+		return;
+	}
+	stream_attach(st, &e->endpoint, e);
+	e->attached = true;
+	if (p->answer == SIM_NOW)
+		sim_answer(s, p, INS_CONNECTED);
+}
+
+void
+sim_answer(struct sim *s, struct sim_pair *p, enum ins_outcome outcome)
+{
+	struct stream *st = p->stream[1];
+
+	(void)s;
+	if (st == NULL)
+		return;
+	if (outcome == INS_CONNECTED)
+		p->end[1].connected = p->end[1].endpoint.writable = true;
+	else {
+		p->stream[1] = NULL;
+		p->end[1].attached = false;
+	}
+	stream_answer(st, outcome, NULL);
+}
+
+static void
+on_finished(struct session *session, const struct stream_report *r)
+{
+	struct sim_end *e = r->user;
+	struct sim_side *d = session_owner(session);
+	struct sim *s = d->driver.random_context;
+	unsigned index;
+
+	if (e == NULL)
+		return;
+	index = e->key / 2;
+	if (e->finished)
+		e->misused = true;
+	e->finished = true;
+	e->report = *r;
+	s->pairs[index].stream[e->key & 1] = NULL;
+}
+
+static void
+on_ended(struct session *session, unsigned code, const char *why)
+{
+	struct sim_side *d = session_owner(session);
+
+	d->session = NULL;
+	d->ended++;
+	d->end_code = code;
+	snprintf(d->end_why, sizeof(d->end_why), "%s", why);
+}
+
+static const struct session_events events = {
+	on_open, on_finished, on_ended,
+};
+static const struct session_events events_no_open = {
+	NULL, on_finished, on_ended,
+};
+
+static void
+sim_random_bytes(void *context, void *buf, size_t len)
+{
+	struct sim *s = context;
+	uint8_t *p = buf;
+
+	while (len-- > 0)
+		*p++ = (uint8_t)sim_random(s, 256);
+}
+
+#define OR(value, other) ((value) != 0 ? (value) : (other))
+
+struct sim *
+sim_bare(const struct sim_config *config)
+{
+	struct sim *s = calloc(1, sizeof(*s));
+	struct sim_side *d;
+
+	if (s == NULL || (s->pairs = calloc(SIM_PAIRS,
+	    sizeof(s->pairs[0]))) == NULL)
+		abort();
+	s->config = *config;
+	s->random = config->seed;
+	s->now = 1000 * (uint64_t)SECOND;
+	for (d = s->side; d < s->side + 2; d++) {
+		memory_init(&d->memory);
+		if (driver_init(&d->driver, &d->memory.allocator) < 0)
+			abort();
+		d->driver.now = s->now;
+		d->driver.random = sim_random_bytes;
+		d->driver.random_context = s;
+		budget_init(&d->process, OR(config->process, 1 << 30), 0);
+		list_init(&d->all);
+		d->out.cap = OR(config->capacity, 65536);
+		d->out.data_ring = malloc(d->out.cap);
+		d->open = true;
+		d->carrier = (struct carrier){
+			.ops = &carrier_ops, .writable = true,
+		};
+	}
+	return s;
+}
+
+bool
+sim_start(struct sim *s, unsigned side)
+{
+	struct sim_side *d = &s->side[side];
+	struct session_config c = {
+		.dialect = s->config.dialect,
+		.server = side == SERVER,
+		.id = 7,
+		.driver = &d->driver,
+		.process = &d->process,
+		.memory = OR(s->config.memory, 64 << 20),
+		.heartbeat = OR(s->config.heartbeat, 5 * SECOND),
+		.stall = OR(s->config.stall, 30 * SECOND),
+		.events = s->config.refuse_opens ? &events_no_open : &events,
+		.all = &d->all,
+		.owner = d,
+	};
+
+	d->session = session_new(&c, &d->carrier);
+	return d->session != NULL;
+}
+
+struct sim *
+sim_new(const struct sim_config *config)
+{
+	struct sim *s = sim_bare(config);
+	unsigned side;
+
+	for (side = 0; side < 2; side++)
+		if (config->by_hand != 1 + (int)side && !sim_start(s, side))
+			abort();
+	return s;
+}
+
+static bool
+complain(bool wrong, const char *what, const struct sim *s, unsigned side,
+    uint64_t value)
+{
+	if (wrong)
+		fprintf(stderr, "\nsim: seed %llu, side %u: %s (%llu)\n",
+		    (unsigned long long)s->config.seed, side, what,
+		    (unsigned long long)value);
+	return !wrong;
+}
+
+static bool
+check_side(struct sim *s, unsigned side)
+{
+	struct sim_side *d = &s->side[side];
+	struct sim_pipe *p = &d->out;
+	bool ok = true;
+
+	ok &= complain(d->driver.pool.held != 0, "buffers are left", s, side,
+	    d->driver.pool.held);
+	ok &= complain(d->process.used != 0, "budget is left", s, side,
+	    d->process.used);
+	ok &= complain(d->process.above != 0, "budget above is left", s, side,
+	    d->process.above);
+	ok &= complain(!list_empty(&d->all), "sessions are left", s, side, 0);
+	ok &= complain(driver_has_work(&d->driver), "work is left", s, side,
+	    0);
+	ok &= complain(d->driver.timers.root != NULL, "timers are left", s,
+	    side, 0);
+	ok &= complain(d->misused, "carrier used after close", s, side, 0);
+	ok &= complain(p->bad, "wrote what does not decode", s, side, p->last);
+	ok &= complain(p->after_end, "wrote after InsEnd", s, side, p->last);
+	driver_close(&d->driver);
+	ok &= complain(d->memory.held != 0, "allocations are left", s, side,
+	    d->memory.held);
+	return ok;
+}
+
+static bool
+check_end(struct sim *s, const struct sim_end *e)
+{
+	bool ok = true;
+
+	ok &= complain(e->corrupt, "wrong bytes", s, e->side, e->key);
+	ok &= complain(e->misused, "endpoint misused", s, e->side, e->key);
+	ok &= complain(e->attached, "endpoint not let go", s, e->side, e->key);
+	return ok;
+}
+
+bool
+sim_free(struct sim *s)
+{
+	bool ok = true;
+	unsigned side;
+	size_t i;
+
+	for (side = 0; side < 2; side++)
+		session_end_all(&s->side[side].all, INS_END_SHUTDOWN, "stop");
+	for (side = 0; side < 2; side++)
+		ok &= check_side(s, side);
+	for (i = 0; i < s->npairs; i++) {
+		ok &= check_end(s, &s->pairs[i].end[0]);
+		ok &= check_end(s, &s->pairs[i].end[1]);
+	}
+	ok &= complain(s->overrun, "a sender passed its grant", s, 0, 0);
+	free(s->side[0].out.data_ring);
+	free(s->side[1].out.data_ring);
+	free(s->pairs);
+	free(s);
+	return ok;
+}
+
+/* Deliver, and tell the carriers' owners. */
+static bool
+pipe_turn(struct sim *s, unsigned side)
+{
+	struct sim_pipe *p = &s->side[side].out;
+	struct sim_side *from = &s->side[side], *to = &s->side[!side];
+	bool happened = false, edge;
+	size_t n;
+
+	if (!p->hold && p->arrived < p->len) {
+		n = p->len - p->arrived;
+		p->arrived += s->config.piece != 0 ?
+		    1 + sim_random(s, n) : n;
+		if (to->session != NULL && to->open) {
+			to->carrier.readable = true;
+			to->carrier.notify(to->carrier.owner);
+		}
+		happened = true;
+	}
+	edge = to->open && !to->carrier.readable && !p->hold && (p->arrived > 0 ||
+	    (p->ended && p->len == 0));
+	if (edge && to->session != NULL) {
+		to->carrier.readable = true;
+		to->carrier.notify(to->carrier.owner);
+		happened = true;
+	}
+	edge = from->open && !from->carrier.writable &&
+	    (p->len < p->cap || p->broken);
+	if (edge && from->session != NULL) {
+		from->carrier.writable = true;
+		from->carrier.notify(from->carrier.owner);
+		happened = true;
+	}
+	return happened;
+}
+
+bool
+sim_turn(struct sim *s)
+{
+	bool happened = false;
+	struct driver *d;
+	unsigned side;
+	size_t i;
+
+	for (side = 0; side < 2; side++)
+		happened |= pipe_turn(s, side);
+	for (i = 0; i < s->npairs; i++) {
+		happened |= end_turn(s, &s->pairs[i], 0);
+		happened |= end_turn(s, &s->pairs[i], 1);
+	}
+	for (side = 0; side < 2; side++) {
+		d = &s->side[side].driver;
+		d->now = s->now;
+		if (timers_next(&d->timers) <= s->now) {
+			timers_run(&d->timers, s->now);
+			happened = true;
+		}
+		happened |= driver_has_work(d);
+		driver_run_work(d);
+	}
+	return happened;
+}
+
+void
+sim_settle(struct sim *s)
+{
+	unsigned turns = 0;
+
+	while (sim_turn(s))
+		if (++turns == 50000000)
+			abort();
+}
+
+void
+sim_pass(struct sim *s, uint64_t us)
+{
+	uint64_t until = s->now + us, next, other;
+
+	sim_settle(s);
+	for (;;) {
+		next = timers_next(&s->side[0].driver.timers);
+		other = timers_next(&s->side[1].driver.timers);
+		if (other < next)
+			next = other;
+		if (next > until)
+			break;
+		if (next > s->now)
+			s->now = next;
+		sim_settle(s);
+	}
+	s->now = until;
+	sim_settle(s);
+}
+
+struct sim_pair *
+sim_open(struct sim *s, unsigned side, enum sim_answer answer)
+{
+	struct ins_open open = {.form = INS_FORM_PORT};
+	struct sim_pair *p;
+	struct stream *st;
+
+	if (s->side[side].session == NULL) {
+		errno = ENOTCONN;
+		return NULL;
+	}
+	p = new_pair(s, side, answer);
+	open.port = (uint16_t)s->npairs;
+	p->end[0].connected = p->end[0].endpoint.writable = true;
+	st = session_open(s->side[side].session, &open, &p->end[0].endpoint,
+	    &p->end[0]);
+	if (st == NULL) {
+		p->arrived = true;	/* its port is void */
+		return NULL;
+	}
+	p->end[0].attached = true;
+	p->end[0].identity = open.identity;
+	p->stream[0] = st;
+	return p;
+}
+
+void
+sim_inject(struct sim *s, const void *data, size_t len)
+{
+	unsigned side = (unsigned)s->config.by_hand - 1;
+	struct sim_pipe *p = &s->side[side].out;
+	const uint8_t *at = data;
+	size_t n;
+
+	while (len > 0 && !p->broken) {
+		n = p->cap - p->len < len ? p->cap - p->len : len;
+		pipe_write(s, side, at, n);
+		at += n;
+		len -= n;
+		sim_settle(s);
+	}
+}
