@@ -178,7 +178,7 @@ cidr_parse(const char *text, struct cidr *cidr, const char **why)
 {
 	struct cidr parsed;
 	struct pieces p;
-	unsigned base;
+	unsigned base = 0;
 
 	memset(&parsed, 0, sizeof(parsed));
 	*why = split(text, &p);

@@ -110,7 +110,7 @@ discard(struct tcp *t)
 
 	/* A sender at line rate must not keep the worker here. */
 	for (i = 0; i < 16 && t->readable; i++) {
-		n = recv(t->watch.fd, NULL, 1 << 20, MSG_TRUNC);
+		n = recv(t->watch.fd, d->scratch, DRIVER_SCRATCH, 0);
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
 			linger_end(t);
 			return;

@@ -621,9 +621,14 @@ class Test:
         """The last log lines of each daemon, for a report."""
         out = []
         for daemon in self.daemons:
-            last = daemon.text().splitlines()[-lines:]
-            out.append(f"--- {daemon.path} (last {len(last)})")
-            out += last
+            every = daemon.text().splitlines()
+            found = [number for number, line in enumerate(every)
+                     if any(word in line for word in SANITIZERS)]
+            if found:
+                out.append(f"--- {daemon.path} (a report of the sanitizer)")
+                out += every[found[0]:found[0] + 2 * lines]
+            out.append(f"--- {daemon.path} (the last lines)")
+            out += every[-lines:]
         for tool in self.tools:
             if isinstance(tool, Tool):
                 last = (tool.output() + tool.error_output()).splitlines()[-10:]

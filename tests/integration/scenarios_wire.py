@@ -1429,7 +1429,10 @@ def extended_memory(t):
         visitors, streams = [], []
         while True:
             t.ok(len(visitors) < 200, "no visitor was turned away")
-            v = site.visit()
+            try:
+                v = site.visit()
+            except ConnectionResetError:    # that fast
+                return visitors + [None], streams
             visitors.append(v)
             v.setblocking(False)
             opens = p.their_identity
@@ -2267,7 +2270,7 @@ def hostile_handshake_memory(t):
         p.wait_hello()
         p.raw(raw)
         flood(p.sock)
-        site.memory.check(24, f"{raw[:12].hex()} in the handshake")
+        site.memory.check(4, f"{raw[:12].hex()} in the handshake")
         p.abort()
         site.check()
     for raw in (wire.hello_server() + data(1, b"", 0xFFFFFFFF),
@@ -2275,7 +2278,7 @@ def hostile_handshake_memory(t):
         q = far.server.accept_raw(30)
         q.raw(raw)
         flood(q.sock)
-        far.memory.check(24, f"{raw[-12:].hex()} in the handshake")
+        far.memory.check(4, f"{raw[-12:].hex()} in the handshake")
         q.abort()
     far.peer(40).ping()
 

@@ -311,6 +311,9 @@ static ssize_t
 end_write(struct endpoint *endpoint, const struct iovec *iov, int count)
 {
 	struct sim_end *e = end_of(endpoint);
+	const struct sim_end *other =
+	    &e->sim->pairs[e->key / 2].end[~e->key & 1];
+	unsigned key = other->echo ? e->key : e->key ^ 1;
 	uint64_t room = e->room;
 	size_t n, k, done = 0;
 	int i;
@@ -331,7 +334,7 @@ end_write(struct endpoint *endpoint, const struct iovec *iov, int count)
 		n = iov[i].iov_len < room ? iov[i].iov_len : (size_t)room;
 		for (k = 0; k < n; k++)
 			if (((uint8_t *)iov[i].iov_base)[k] !=
-			    pattern(e->key ^ 1, e->got + k))
+			    pattern(key, e->got + k))
 				e->corrupt = true;
 		e->got += n;
 		room -= n;

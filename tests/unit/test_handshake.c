@@ -1,0 +1,3 @@
+#include "unit.h"
+static const struct unit_test tests[] = { { NULL, NULL } };
+const struct unit_suite suite_handshake = { "handshake", tests };
