@@ -75,8 +75,10 @@ $(BUILD)/tools/%: $(BUILD)/obj/tests/support/%.o
 
 tools: $(TOOLS)
 
-# The unit tests take the daemons' modules in, all but their main files.
-UNIT_MODULES := $(filter-out %/main.o,$(SERVER_OBJ) $(CLIENT_OBJ))
+# The unit tests take in those modules of the daemons that are pure.
+UNIT_MODULES := $(filter-out %/http_visitor.o,$(filter %/http.o \
+	$(BUILD)/obj/proxy-server/http_%.o,$(SERVER_OBJ))) \
+	$(BUILD)/obj/remote-client/roll.o
 $(BUILD)/unit: $(UNIT_OBJ) $(UNIT_MODULES) $(BUILD)/libtunnel.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lhttp_parser -lcunit $(LDLIBS)
 
@@ -148,13 +150,16 @@ fuzz: fuzzers
 C_SRC := $(LIB_SRC) $(SERVER_SRC) $(CLIENT_SRC)
 ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) $(wildcard tests/fuzz/*.c)
 
-lint: lint-layers lint-shell lint-cppcheck lint-tidy
+lint: lint-layers lint-shell lint-man lint-cppcheck lint-tidy
 
 lint-layers:
 	sh tests/lint-layers.sh
 
 lint-shell:
 	shellcheck bootstrap.sh tests/*.sh .ci/run
+
+lint-man:
+	mandoc -Tlint -W warning docs/man/*
 
 # varFuncNullUB: POSIX has NULL as a pointer.
 lint-cppcheck:
@@ -216,5 +221,5 @@ ci-packages:
 .DELETE_ON_ERROR:
 .PHONY: all tools check check-unit check-integration check-asan check-tsan \
 	check-oom check-valgrind demo fuzzers fuzz lint lint-layers \
-	lint-shell lint-cppcheck lint-tidy format-check format coverage \
+	lint-shell lint-man lint-cppcheck lint-tidy format-check format coverage \
 	install ci-packages help clean

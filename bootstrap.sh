@@ -75,7 +75,7 @@ sets_of() {
 	CC=*clang*)	echo clang ;;
 	-* | *=*)	;;
 	demo)		echo demo ;;
-	ci)		echo "$everything" ;;
+	ci | ci-packages) echo "$everything" ;;
 	check-valgrind)	echo check valgrind ;;
 	check*clang*)	echo check clang ;;
 	check | check-*) echo check ;;
@@ -225,8 +225,8 @@ apt_install() {
 	elif have sudo; then
 		sudo=sudo
 	else
-		echo "bootstrap.sh: installing needs root, and there is no" \
-		    "sudo.  As root: apt-get install $*" >&2
+		echo "bootstrap.sh: installing them needs root, and there is" \
+		    "no sudo here; run this once as root" >&2
 		exit 1
 	fi
 	apt_get update

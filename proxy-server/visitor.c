@@ -199,6 +199,22 @@ log_refused(const struct visitor *v, const char *reason)
 	    reason, NULL);
 }
 
+static void
+log_opening(const struct visitor *v)
+{
+	char peer[ADDRESS_TEXT_MAX];
+	struct log_line l;
+
+	if (!log_begin(&l, LOG_DEBUG, "opening"))
+		return;
+	log_number(&l, "session", v->key.session);
+	log_number(&l, "identity", v->key.identity);
+	log_text(&l, "visitor", address_format(&v->peer, peer, sizeof(peer)));
+	log_text(&l, "remote", v->listener->remote->name);
+	log_text(&l, "target", v->listener->target);
+	log_end(&l);
+}
+
 static struct ins_address
 wire_address(const struct address *a)
 {
@@ -252,6 +268,7 @@ connect_to(struct visitor *v, struct session *session)
 	v->tcp.notify = is_http(v) ? http_visitor_ready : on_ready;
 	v->key.session = session_id(session);
 	v->key.identity = stream_identity(st);
+	log_opening(v);
 	v->connection.key = &v->key;
 	v->connection.len = sizeof(v->key);
 	h = table_lock(&v->worker->server->connections, &v->key,

@@ -20,6 +20,7 @@ struct application {
 	enum ins_outcome outcome;	/* of the last that was tried */
 	struct ins_address source;
 	char target[HOSTPORT_TEXT_MAX];
+	uint64_t session;		/* its id, for the log */
 };
 
 static struct application *
@@ -115,6 +116,19 @@ on_ready(struct tcp *t)
 	stream_ready(a->endpoint.stream);
 }
 
+static void
+log_step(const struct application *a, const char *event, struct stream *st)
+{
+	struct log_line l;
+
+	if (!log_begin(&l, LOG_DEBUG, event))
+		return;
+	log_number(&l, "session", a->session);
+	log_number(&l, "identity", stream_identity(st));
+	log_text(&l, "target", a->target);
+	log_end(&l);
+}
+
 /* Connecting. */
 
 static enum ins_outcome
@@ -190,6 +204,7 @@ on_connecting(struct tcp *t)
 		t->notify = on_ready;
 		a->endpoint.readable = t->readable;
 		a->endpoint.writable = t->writable;
+		log_step(a, "connected", a->endpoint.stream);
 		stream_answer(a->endpoint.stream, INS_CONNECTED, NULL);
 		return;
 	}
@@ -284,6 +299,7 @@ start(struct application *a, const struct ins_open *open)
 		    open->port);
 	else
 		hostport_format(&target, a->target, sizeof(a->target));
+	log_step(a, "opening", a->endpoint.stream);
 	a->deadline.expired = on_deadline;
 	timer_set(&d->timers, &a->deadline, d->now +
 	    a->worker->client->config->connect_timeout * MS);
@@ -313,6 +329,7 @@ application_open(struct session *s, struct stream *st,
 	a->tcp.watch.fd = -1;
 	a->outcome = INS_NOT_ALLOWED;
 	a->source = open->source;
+	a->session = session_id(s);
 	stream_attach(st, &a->endpoint, a);
 	start(a, open);
 }

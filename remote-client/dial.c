@@ -546,6 +546,7 @@ dial_begin(struct dial *d)
 
 	hostport_format(server, d->text, sizeof(d->text));
 	d->serial = roll_begin(&d->client->roll, d->index);
+	log_event(LOG_DEBUG, "dialling", "server", d->text, NULL);
 	if (address_numeric(server->host, server->port, &numeric)) {
 		on_resolved(d, &numeric, 1, NULL);
 		return;
