@@ -103,7 +103,7 @@ ins_hello_decode(const uint8_t *payload, size_t len, bool from_server,
 		h->instance = reader_bytes(&r, INS_INSTANCE_SIZE);
 		h->start = reader_uint(&r, 8);
 	}
-	if (r.failed || h->version == 0)
+	if (r.failed)
 		return INS_BAD;
 	return fields_none(&r);
 }

@@ -46,7 +46,7 @@ drop(struct arrival *a, enum ins_end_code code, const char *why)
 
 	log_event(LOG_WARN, "peer-dropped", "peer", a->peer, "reason", why,
 	    NULL);
-	if (a->handshake.hello) {
+	if (a->handshake.extended) {
 		n = ins_end_encode(buf, sizeof(buf), (uint16_t)code, why);
 		/* What does not fit is not said. */
 		if (send(a->tcp.watch.fd, buf, n, MSG_NOSIGNAL) < 0)

@@ -343,6 +343,23 @@ refused(struct dial *d, const struct ins_end *end)
 	failed(d, reason);
 }
 
+/* The server broke the protocol; it is told so when it would understand. */
+static void
+broken(struct dial *d, const struct handshake_event *e)
+{
+	uint8_t buf[INS_ENCODE_MAX];
+	size_t n;
+
+	slow_down(d);
+	if (d->handshake.extended) {
+		n = ins_end_encode(buf, sizeof(buf), (uint16_t)e->code,
+		    e->why);
+		if (!say(d, buf, n))
+			return;
+	}
+	failed(d, e->why);
+}
+
 /* What came of the handshake; false: the attempt is over. */
 static bool
 step(struct dial *d)
@@ -366,8 +383,7 @@ step(struct dial *d)
 		case HANDSHAKE_CLASSIC:
 		case HANDSHAKE_REGISTER:
 		case HANDSHAKE_BAD:
-			slow_down(d);
-			failed(d, e.why);
+			broken(d, &e);
 			return false;
 		}
 }

@@ -35,7 +35,9 @@ struct driver {
 	/* Fills buf with random bytes. */
 	void (*random)(void *context, void *buf, size_t len);
 	void *random_context;
-	uint8_t *scratch;	/* DRIVER_SCRATCH bytes, for use within one call */
+	uint8_t *scratch;	/* DRIVER_SCRATCH bytes, for what reads a carrier
+				 * and takes it apart; nothing called from
+				 * there may use it */
 };
 
 #define DRIVER_SCRATCH	(256 * 1024)

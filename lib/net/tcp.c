@@ -105,12 +105,13 @@ static void
 discard(struct tcp *t)
 {
 	struct driver *d = &t->loop->driver;
+	uint8_t sink[16384];	/* not d->scratch: a session may be in it */
 	ssize_t n;
 	int i;
 
 	/* A sender at line rate must not keep the worker here. */
 	for (i = 0; i < 16 && t->readable; i++) {
-		n = recv(t->watch.fd, d->scratch, DRIVER_SCRATCH, 0);
+		n = recv(t->watch.fd, sink, sizeof(sink), 0);
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
 			linger_end(t);
 			return;
@@ -258,6 +259,9 @@ tcp_carrier_new(struct loop *loop, int fd)
 		return NULL;
 	}
 	c->carrier.ops = &tcp_ops;
+	/* A connected socket takes bytes, and may have some: try. */
+	c->tcp.readable = c->tcp.writable = true;
+	carrier_sync(c);
 	return &c->carrier;
 }
 

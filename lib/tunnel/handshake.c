@@ -98,6 +98,8 @@ take_hello(struct handshake *h, struct handshake_event *e,
 		return bad(e, INS_END_PROTOCOL, h->server ?
 		    "malformed InsHello" : "its answer is no proxy-server's; "
 		    "is `server` the tunnel port?");
+	if (e->hello.version == 0)
+		return bad(e, INS_END_VERSION, "no version in common");
 	h->hello = true;
 	return HANDSHAKE_HELLO;
 }
@@ -157,6 +159,15 @@ take(struct handshake *h, struct handshake_event *e,
 	}
 }
 
+/* Another one is refused at its head, however long it says to be. */
+static bool
+has_place(uint16_t number)
+{
+	return number == INS_INITIAL_REMOTE || number == INS_HELLO ||
+	    number == INS_REGISTER || number == INS_REGISTERED ||
+	    number == INS_END;
+}
+
 enum handshake_status
 handshake_step(struct handshake *h, struct handshake_event *e)
 {
@@ -176,6 +187,7 @@ handshake_step(struct handshake *h, struct handshake_event *e)
 	}
 	at = h->data + h->used;
 	dialect = h->hello || at[0] != 0 ? INS_EXTENDED : INS_CLASSIC;
+	h->extended = dialect == INS_EXTENDED && left > 1;
 	switch (ins_head_decode(dialect, at, left, &head, &used)) {
 	case INS_MORE:
 		return HANDSHAKE_MORE;
@@ -184,6 +196,9 @@ handshake_step(struct handshake *h, struct handshake_event *e)
 	case INS_OK:
 		break;
 	}
+	if (!has_place(head.number))
+		return bad(e, INS_END_PROTOCOL,
+		    "an instruction where it has no place");
 	if (left - used < head.length)
 		return HANDSHAKE_MORE;
 	h->used += used + head.length;

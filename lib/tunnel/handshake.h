@@ -16,6 +16,7 @@ struct handshake {
 	const struct allocator *allocator;
 	bool server;
 	bool hello;		/* the other side's InsHello was taken */
+	bool extended;		/* the other side knows InsEnd */
 	bool answered;		/* any byte came */
 	uint8_t *data;		/* allocated when the first byte comes */
 	size_t len, room, used;

@@ -162,6 +162,9 @@ session_transmit(struct session *);
 /* Write what is queued, as far as the carrier takes it. */
 void
 session_flush(struct session *);
+/* Have the stream's grant lowered when it sends nothing for LIMIT_AFTER. */
+void
+session_watch_grant(struct session *, struct stream *);
 /* Put InsEnd in, behind what was begun. */
 void
 session_tx_end(struct session *, unsigned code, const char *why);

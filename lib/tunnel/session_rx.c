@@ -200,6 +200,7 @@ on_credit(struct session *s, const uint8_t *payload, size_t len)
 		return;
 	}
 	st->tx_limit = credit.offset;
+	session_watch_grant(s, st);
 	stream_want(st);
 }
 
@@ -226,7 +227,10 @@ on_limit(struct session *s, const uint8_t *payload, size_t len)
 	if (limit.seen != st->rx_granted)
 		return;
 	st->rx_granted = limit.limit;
-	st->window = budget_lower(&s->budget, s->config.process, st->window);
+	/* Else more is still queued here: that memory is not given back. */
+	if (limit.limit - st->rx_delivered <= WINDOW_FIRST)
+		st->window = budget_lower(&s->budget, s->config.process,
+		    st->window);
 }
 
 static void
@@ -455,8 +459,8 @@ take_skipped(struct session *s, size_t len)
 	return n;
 }
 
-void
-session_input(struct session *s, const uint8_t *data, size_t len)
+static void
+take_all(struct session *s, const uint8_t *data, size_t len)
 {
 	size_t n;
 
@@ -501,6 +505,13 @@ acknowledge(struct session *s)
 }
 
 void
+session_input(struct session *s, const uint8_t *data, size_t len)
+{
+	take_all(s, data, len);
+	acknowledge(s);
+}
+
+void
 session_receive(struct session *s)
 {
 	ssize_t n;
@@ -510,7 +521,6 @@ session_receive(struct session *s)
 	if (n > 0) {
 		s->rx.last = s->driver->now;
 		session_input(s, s->driver->scratch, (size_t)n);
-		acknowledge(s);
 		if (s->carrier->readable)
 			session_wake(s);
 	} else if (n == 0)
@@ -519,6 +529,8 @@ session_receive(struct session *s)
 	else if (errno != EAGAIN)
 		session_fail(s, INS_END_SILENT, "the connection failed: %s",
 		    strerror(errno));
+	else
+		acknowledge(s);		/* it has been read empty */
 }
 
 void

@@ -280,12 +280,28 @@ session_flush(struct session *s)
 	}
 }
 
+/* What is queued and was not begun. */
+static void
+drop_unbegun(struct session *s)
+{
+	struct buffer **p = s->tx.begun ? &s->tx.head->next : &s->tx.head, *b;
+
+	while ((b = *p) != NULL) {
+		*p = b->next;
+		s->tx.queued -= b->len;
+		pool_put(&s->driver->pool, b);
+	}
+	s->tx.tail = p;
+	s->tx.last = s->tx.begun ? s->tx.head : NULL;
+}
+
 void
 session_tx_end(struct session *s, unsigned code, const char *why)
 {
 	size_t room;
 
-	/* Behind what is due no more; one that was begun is finished. */
+	/* InsEnd is the last; only what was begun is finished before it. */
+	drop_unbegun(s);
 	encode_local(s);
 	room = LOCAL_MAX - s->tx.local_len;
 	s->tx.local_len += ins_end_encode(s->tx.local + s->tx.local_len,
@@ -320,6 +336,17 @@ adapt(struct stream *st, size_t asked, size_t got)
 		st->read_size /= 2;
 }
 
+void
+session_watch_grant(struct session *s, struct stream *st)
+{
+	if (!list_empty(&st->active) || !session_extended(s))
+		return;
+	list_append(&s->active, &st->active);
+	if (!s->limit.set)
+		timer_set(&s->driver->timers, &s->limit,
+		    s->driver->now + LIMIT_AFTER);
+}
+
 static void
 queue_data(struct session *s, struct stream *st, struct buffer *b, size_t n)
 {
@@ -328,12 +355,7 @@ queue_data(struct session *s, struct stream *st, struct buffer *b, size_t n)
 	b->len = (uint32_t)n + INS_DATA_HEAD;
 	st->tx_sent += n;
 	st->sent_at = s->driver->now;
-	if (list_empty(&st->active) && session_extended(s)) {
-		list_append(&s->active, &st->active);
-		if (!s->limit.set)
-			timer_set(&s->driver->timers, &s->limit,
-			    s->driver->now + LIMIT_AFTER);
-	}
+	session_watch_grant(s, st);
 	if (copied(s, b))
 		pool_put(&s->driver->pool, b);
 	else

@@ -93,7 +93,9 @@ stream_new(struct session *s, uint64_t identity, enum stream_state state,
 	st->identity = identity;
 	st->state = (uint8_t)state;
 	st->window = window;
-	st->rx_granted = session_extended(s) ? window : UINT64_MAX;
+	/* Before we have answered, what came ahead of the answer is bounded. */
+	st->rx_granted = !session_extended(s) ? UINT64_MAX :
+	    state == STREAM_CONNECTING ? INS_WINDOW_MIN : window;
 	st->tail = &st->queue;
 	st->read_size = READ_FIRST;
 	st->opened_at = st->sent_at = s->driver->now;
@@ -475,6 +477,7 @@ stream_opened(struct stream *st, const struct ins_opened *o)
 	if (o->outcome == INS_CONNECTED) {
 		st->tx_limit = o->window;
 		st->connected = true;
+		session_watch_grant(st->session, st);
 		stream_want(st);
 		settle(st);
 		return;
@@ -617,6 +620,8 @@ stream_answer(struct stream *st, enum ins_outcome outcome,
 		return;
 	}
 	st->connected = true;
+	if (session_extended(st->session))
+		st->rx_granted = st->window;
 	if (st->state == STREAM_CONNECTING)
 		st->state = STREAM_OPEN;
 	else if (st->state == STREAM_CONNECTING_DONE)
@@ -624,6 +629,7 @@ stream_answer(struct stream *st, enum ins_outcome outcome,
 	if (st->queue != NULL && !flush(st))
 		return;
 	delivered(st);
+	session_watch_grant(st->session, st);
 	stream_want(st);
 	settle(st);
 }

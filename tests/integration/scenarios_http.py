@@ -6,7 +6,9 @@ import socket
 import struct
 import time
 
-from harness import FACTOR, Failed, read_exactly, read_until, scenario
+from harness import (FACTOR, Failed, read_exactly, read_until, reset,
+                     scenario)
+from scenarios_stream import SLACK, wait_back, wait_quiet
 from scenarios_targets import http_status
 
 
@@ -25,8 +27,8 @@ class Web:
         try:
             while self._one(connection):
                 pass
-        except ConnectionError:
-            pass
+        except (ConnectionError, Failed):
+            pass        # a request that broke off is none
 
     def _one(self, connection):
         first = connection.recv(1, socket.MSG_PEEK)
@@ -48,7 +50,7 @@ class Web:
         answer = self.answer(connection, request)
         if answer is not None:
             connection.sendall(answer)
-        return answer is not None
+        return answer is not None and fields.get("connection") != ["close"]
 
     def next(self):
         return self.requests.get(timeout=20 * FACTOR)
@@ -452,3 +454,75 @@ def refused_second(t):
         t.expect_eof(visitor, b"")
         t.eq(web.next()[0], "GET /good HTTP/1.1", "the good one")
     t.eq(web.requests.qsize(), 0, "requests that the application got")
+
+
+@scenario(73, "http: visitors that do not read: bounded, and others go on")
+def stalled(t):
+    piece = b"p" * (1 << 20)
+
+    def answer(connection, request):
+        if "/large" not in request[0]:
+            return ok(piece if "/medium" in request[0] else b"small")
+        connection.sendall(b"HTTP/1.1 200 OK\r\n"
+                           b"Content-Length: %d\r\n\r\n" % (64 << 20))
+        for _ in range(64):
+            connection.sendall(piece)
+        return b""
+
+    web = Web(t, answer)
+    server, client, port = pair(t, web)
+    files = {daemon: wait_quiet(t, daemon) for daemon in (server, client)}
+    memory = {daemon: daemon.rss_kib() for daemon in files}
+    held = [t.connect(port) for _ in range(4)]
+    for visitor in held:
+        visitor.sendall(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+    # Requests without end, and no answer is read.
+    head = (b"GET /medium HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 1000 +
+            b"\r\n\r\n")
+    pipeliner = t.connect(port)
+    held.append(pipeliner)
+    pipeliner.settimeout(1 * FACTOR)
+    sent = 0
+    try:
+        while sent < 64 << 20:
+            sent += pipeliner.send(head * 60)
+    except TimeoutError:
+        pass
+    t.ok(sent < 64 << 20, f"{sent} bytes of requests were taken")
+    visitor = t.connect(port)
+    for _ in range(20):
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        t.eq(response(visitor)[2], b"small", "another visitor's answer")
+    visitor.close()
+    for daemon, before in memory.items():
+        grown = daemon.rss_kib() - before
+        t.ok(grown < SLACK, f"{daemon.name} grew by {grown} KiB")
+    # One reads after all.
+    head = read_until(held[0], b"\r\n\r\n")
+    t.ok(read_exactly(held[0], 64 << 20) == piece * 64, "the large answer")
+    for visitor in held:
+        reset(visitor)
+    wait_back(t, files, "visitors gone")
+    t.eq(len(client.log("session-ended")), 0, "sessions that ended")
+
+
+@scenario(74, "http: visitors that break off everywhere in a request")
+def broken_off(t):
+    web = Web(t)
+    server, client, port = pair(t, web)
+    files = {daemon: wait_quiet(t, daemon) for daemon in (server, client)}
+    request = (b"POST / HTTP/1.1\r\nHost: x\r\n"
+               b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+    for turn in range(4 * len(request)):
+        visitor = t.connect(port)
+        visitor.sendall(request[:turn % (len(request) + 1)])
+        if turn % 2 == 0:
+            reset(visitor)
+        else:
+            visitor.close()
+    wait_back(t, files, "visitors that broke off")
+    # Only whole requests were answered, none was made up from two.
+    while web.requests.qsize() > 0:
+        t.eq(web.next()[2], b"hello", "the body")
+    t.eq(http_status(t, port, request.replace(
+        b"Host: x", b"Host: x\r\nConnection: close")), 200, "the status")

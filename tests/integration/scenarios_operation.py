@@ -3,10 +3,13 @@
 import os
 import queue
 import re
+import resource
 import signal
 import socket
 
-from harness import (BUILD, FACTOR, ROOT, read_exactly, read_to_end, scenario)
+from harness import (BUILD, FACTOR, ROOT, Failed, read_exactly, read_to_end,
+                     scenario)
+from scenarios_stream import busy_ticks, wait_back, wait_quiet
 from scenarios_targets import echo_once, http_status
 
 
@@ -22,8 +25,9 @@ def fixed(t, apps, more=""):
     """A configuration of a proxy-server whose ports outlive it."""
     tunnel, ports = t.port(), [t.port() for _ in apps]
     text = t.server_yaml(
-        {"remote_client1": [("tcp", app.port, f"127.0.0.1:{port}")
-                            for app, port in zip(apps, ports)]},
+        {"remote_client1": [
+            ("tcp", app if isinstance(app, int) else app.port,
+             f"127.0.0.1:{port}") for app, port in zip(apps, ports)]},
         more, bind=f"127.0.0.1:{tunnel}")
     return text, tunnel, ports
 
@@ -530,3 +534,102 @@ def many_listeners(t):
     for index in range(200):
         ask(t, server.port(index=index), b"listener %d" % index)
     t.eq(len(server.log("listening", for_="visitors")), 200, "listeners")
+
+
+@scenario(53, "nobody comes for any of 100 names: one line for each")
+def nobody_for_many(t):
+    names = [f"absent-{number}" for number in range(100)]
+    server = t.server(t.server_yaml({name: [("tcp", 1)] for name in names},
+                                    "wait_for_remote: 500ms"))
+    # Their deadlines come in several workers at about the same time.
+    visitors = [t.connect(server.port(index=index))
+                for index in range(100) for _ in range(4)]
+    for visitor in visitors:
+        t.expect_reset(visitor)
+    server.wait_log("remote-absent", count=100)
+    said = [entry["remote"] for entry in server.log("remote-absent")]
+    t.eq([name for name in names if said.count(name) != 1], [],
+         "names without exactly one line")
+
+
+@scenario(54, "no more files may be opened: it goes on with those it has")
+def out_of_files(t):
+    tool = t.tool("traffic", "serve", "0")
+    server, client = t.pair([("tcp", tool.port())])
+    files = {daemon: wait_quiet(t, daemon) for daemon in (server, client)}
+    for daemon in (server, client):
+        most = daemon.fds() + 20
+        limits = resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE,
+                         (most, limits[1]))
+        # Those that find no file may be reset, or wait: either will do, but
+        # not a loop that never sleeps.
+        held = [connect_perhaps(t, server.port()) for _ in range(60)]
+        t.until(lambda: daemon.fds() >= most - 1, what="all files are used")
+        before = busy_ticks(daemon)
+        t.stays(daemon.alive, 2, f"{daemon.name} lives")
+        ticks = busy_ticks(daemon) - before
+        t.ok(ticks < 100, f"{daemon.name} took {ticks} ticks in 2 s to wait")
+        for visitor in filter(None, held):
+            visitor.close()
+        wait_back(t, files, "visitors gone")
+        # Visitors are served again, with the limit as it is.
+        t.until(lambda: works(t, server.port()), 20, "a visitor is served")
+        resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+    t.eq(len(client.log("session-ended")), 0, "sessions that ended")
+
+
+def connect_perhaps(t, port):
+    try:
+        return t.connect(port)
+    except ConnectionResetError:
+        return None
+
+
+def works(t, port):
+    """Whether a visit to `traffic serve` is served."""
+    visitor = connect_perhaps(t, port)
+    if visitor is None:
+        return False
+    try:
+        visitor.sendall(b"echo 0 0 1".ljust(63) + b"\nworks?")
+        return read_exactly(visitor, 6) == b"works?"
+    except (ConnectionError, Failed):
+        return False
+    finally:
+        visitor.close()
+
+
+@scenario(55, "either end is killed under many streams: all are reset")
+def killed_under_streams(t):
+    tool = t.tool("traffic", "serve", "0")
+    text, tunnel, ports = fixed(t, [tool.port()])
+    server = t.server(text)
+    client = t.client(t.client_yaml(tunnel, "tunnels: 2"), registered=2)
+    quiet = {server: wait_quiet(t, server), client: wait_quiet(t, client)}
+
+    def open_streams():
+        visitors = [t.connect(ports[0]) for _ in range(300)]
+        for visitor in visitors:
+            visitor.sendall(b"echo 0 0 1".ljust(63) + b"\nopen")
+        for visitor in visitors:
+            t.eq(read_exactly(visitor, 4), b"open", "the echo")
+        return visitors
+
+    visitors = open_streams()
+    client.kill()
+    for visitor in visitors:
+        t.eq(t.expect_reset(visitor), b"", "more bytes")
+    # Its two carriers are gone too.
+    t.until(lambda: server.fds() <= quiet[server] - 2, 20,
+            "the proxy-server's files are closed")
+    client = t.client(t.client_yaml(tunnel, "tunnels: 2"), name="again",
+                      registered=2)
+    base = wait_quiet(t, client)
+    open_streams()
+    server.kill()
+    t.until(lambda: client.fds() <= base, 20,
+            "the remote-client's files are closed")
+    t.server(text, name="server-again")
+    client.wait_log("registered", count=3, timeout=30)
+    t.traffic(ports[0], "--streams", 10)

@@ -588,8 +588,8 @@ class Peer:
         return self.closed
 
     def drained(self, timeout=5.0):
-        """Wait until the daemon has read all that was sent (/proc/net/tcp:
-        nothing is left in its receive queue)."""
+        """Wait until the daemon has read all that was sent: nothing is left
+        in its receive queue."""
         self.flush()
         drained(self.sock, timeout, self)
 
@@ -624,31 +624,54 @@ class Peer:
         self.shut()
 
 
-def _proc_key(addr):
-    ip, port = addr[0], addr[1]
-    return "%08X:%04X" % (int.from_bytes(socket.inet_aton(ip), "little"),
-                          port)
+_INET_DIAG = struct.Struct("=BBBBI")        # family protocol ext pad states
+_NLMSG = struct.Struct("=IHHII")            # length type flags seq pid
+_SYN_SENT = 2
+
+
+def _diag(body, flags):
+    """The answers of the kernel's socket diagnostics (sock_diag(7))."""
+    out = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 4) as nl:
+        nl.settimeout(5)
+        nl.send(_NLMSG.pack(_NLMSG.size + len(body), 20, flags, 1, 0) + body)
+        while True:
+            answer = nl.recv(1 << 17)
+            at = 0
+            while at < len(answer):
+                length, kind, _, _, _ = _NLMSG.unpack_from(answer, at)
+                if kind in (2, 3):          # NLMSG_ERROR, NLMSG_DONE
+                    return out
+                out.append(answer[at + _NLMSG.size:at + length])
+                at += (length + 3) & ~3
+            if not flags & 0x300:           # not a dump
+                return out
+
+
+def _id(source, destination):
+    return (struct.pack(">HH", source[1], destination[1])
+            + socket.inet_aton(source[0]) + bytes(12)
+            + socket.inet_aton(destination[0]) + bytes(12)
+            + bytes(4) + b"\xff" * 8)
 
 
 def receive_queue(sock):
     """Bytes that the other end of a loopback IPv4 socket has not read, or
     None when it is gone."""
-    mine = _proc_key(sock.getsockname())
-    theirs = _proc_key(sock.getpeername())
-    with open("/proc/net/tcp") as f:
-        for line in f:
-            part = line.split(None, 5)
-            if part[1] == theirs and part[2] == mine:
-                return int(part[4].split(":")[1], 16)
+    body = _INET_DIAG.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0,
+                           0xFFFFFFFF) \
+        + _id(sock.getpeername(), sock.getsockname())
+    for m in _diag(body, 1):
+        return struct.unpack_from("=I", m, 4 + 48 + 4)[0]
     return None
 
 
 def connecting(port):
-    """How many connects to a loopback port hang (SYN_SENT)."""
-    key = _proc_key(("127.0.0.1", port))
-    with open("/proc/net/tcp") as f:
-        return sum(1 for line in f if line.split(None, 4)[2:4]
-                   == [key, "02"])
+    """How many connects to a loopback port hang."""
+    body = _INET_DIAG.pack(socket.AF_INET, socket.IPPROTO_TCP, 0, 0,
+                           1 << _SYN_SENT) + bytes(48)
+    return sum(1 for m in _diag(body, 0x301)
+               if struct.unpack_from(">H", m, 6)[0] == port)
 
 
 def drained(sock, timeout=5.0, peer=None):
@@ -944,6 +967,7 @@ class ExtendedPeer(Peer):
     def __init__(self, sock):
         super().__init__(sock)
         self.streams = {}
+        self.dirty = set()          # streams that got data: credit is due
         self.tx_offset = 0
         self.rx_offset = 0
         self.acked = 0
@@ -1002,6 +1026,7 @@ class ExtendedPeer(Peer):
     def _piece(self, identity, piece):
         self.rx_offset += len(piece)
         s = self.streams[identity]
+        self.dirty.add(s)
         s.rx_total += len(piece)
         if s.sink is not None:
             s.sink(piece)
@@ -1194,8 +1219,10 @@ class ExtendedPeer(Peer):
         if self.auto_ack and self.ready and self.rx_offset > self.ack_sent:
             self.ack_sent = self.rx_offset
             self.push(ack(self.rx_offset))
-        for s in list(self.streams.values()) if self.auto_credit else ():
-            self.give_credit(s)
+        if self.auto_credit:
+            for s in self.dirty:
+                self.give_credit(s)
+            self.dirty.clear()
 
     def give_credit(self, s):
         """Credit for a stream that has used up half of its window."""

@@ -73,6 +73,9 @@ check_control(struct sim *s, unsigned side, unsigned ins, const uint8_t *p)
 		    s->streams[opener][n][!side].newest = number(p + 8, 8);
 	} else if (ins == INS_OPENED || ins == INS_CREDIT) {
 		v = number(p + (ins == INS_OPENED ? 7 : 6), 8);
+		/* A refused opener may have sent meanwhile. */
+		if (v == 0)
+			return;
 		s->streams[opener][n][!side].grant =
 		    s->streams[opener][n][!side].newest = v;
 	} else if (ins == INS_LIMIT) {
@@ -224,6 +227,16 @@ pipe_write(struct sim *s, unsigned side, const uint8_t *data, size_t n)
 }
 
 static ssize_t
+swallow(const struct iovec *iov, int count)
+{
+	size_t n = 0;
+
+	while (count-- > 0)
+		n += iov++->iov_len;
+	return (ssize_t)n;
+}
+
+static ssize_t
 carrier_write(struct carrier *c, const struct iovec *iov, int count)
 {
 	unsigned side;
@@ -236,6 +249,8 @@ carrier_write(struct carrier *c, const struct iovec *iov, int count)
 		errno = EPIPE;
 		return -1;
 	}
+	if (p->swallowed)
+		return swallow(iov, count);
 	if (p->len == p->cap) {
 		c->writable = false;
 		errno = EAGAIN;
@@ -260,7 +275,9 @@ carrier_close(struct carrier *c)
 
 	s->side[side].open = false;
 	s->side[side].out.ended = true;
-	s->side[!side].out.broken = true;
+	/* It lingers: what still comes is taken, and lost. */
+	s->side[!side].out.swallowed = true;
+	s->side[!side].out.len = s->side[!side].out.arrived = 0;
 }
 
 static const struct carrier_ops carrier_ops = {
@@ -708,7 +725,7 @@ pipe_turn(struct sim *s, unsigned side)
 		happened = true;
 	}
 	edge = from->open && !from->carrier.writable &&
-	    (p->len < p->cap || p->broken);
+	    (p->len < p->cap || p->broken || p->swallowed);
 	if (edge && from->session != NULL) {
 		from->carrier.writable = true;
 		from->carrier.notify(from->carrier.owner);
@@ -809,7 +826,7 @@ sim_inject(struct sim *s, const void *data, size_t len)
 	const uint8_t *at = data;
 	size_t n;
 
-	while (len > 0 && !p->broken) {
+	while (len > 0 && !p->swallowed) {
 		n = p->cap - p->len < len ? p->cap - p->len : len;
 		pipe_write(s, side, at, n);
 		at += n;

@@ -66,7 +66,8 @@ struct sim_pipe {
 	size_t cap, head, len;
 	size_t arrived;		/* of len: may be read */
 	bool ended;		/* the writer closed */
-	bool broken;		/* the reader closed */
+	bool swallowed;		/* the reader closed */
+	bool broken;		/* a write fails */
 	bool hold;		/* nothing arrives */
 	uint64_t total;
 

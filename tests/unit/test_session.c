@@ -817,7 +817,7 @@ test_classic_stall(void)
 	p->end[0].supply = 5000000;
 	for (i = 0; i < 20; i++) {
 		sim_pass(s, 10 * SECOND);
-		p->end[1].room += 23000;
+		p->end[1].room += 33000;
 	}
 	CU_ASSERT_EQUAL(p->end[1].over, SIM_OPEN);
 	CU_ASSERT_TRUE(sim_free(s));

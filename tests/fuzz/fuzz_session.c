@@ -1,0 +1,364 @@
+/*
+ * Feeds bytes to a session as its peer would.  The first byte chooses
+ * dialect, role, whether the handshake comes first, and how the endpoints
+ * behave; the second how the rest is cut.  Nothing may be left at the end.
+ */
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tunnel/handshake.h"
+#include "tunnel/session.h"
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+#define ENDS 64
+
+static size_t held;	/* allocations */
+
+static void *
+counting_alloc(void *context, size_t size)
+{
+	(void)context;
+	held++;
+	return malloc(size);
+}
+
+static void
+counting_release(void *context, void *p)
+{
+	(void)context;
+	held--;
+	free(p);
+}
+
+static const struct allocator allocator = {
+	counting_alloc, counting_release, NULL,
+};
+
+struct end {
+	struct endpoint endpoint;
+	size_t reads, room;
+	struct stream *connecting;
+	bool used;
+};
+
+static struct end ends[ENDS];
+static struct driver driver;
+static struct session *session;
+static uint8_t mode;
+static bool carrier_open;
+static const uint8_t *input;
+static size_t input_len;
+
+static void
+require(bool ok)
+{
+	if (!ok)
+		abort();
+}
+
+/* The carrier: it gives what there is, and takes all or little. */
+static ssize_t
+carrier_read(struct carrier *c, void *buf, size_t len)
+{
+	size_t n = len < input_len ? len : input_len;
+
+	require(carrier_open);
+	c->readable = false;
+	if (n == 0) {
+		errno = EAGAIN;
+		return -1;
+	}
+	memcpy(buf, input, n);
+	input += n;
+	input_len -= n;
+	return (ssize_t)n;
+}
+
+static ssize_t
+carrier_write(struct carrier *c, const struct iovec *iov, int n)
+{
+	size_t sum = 0;
+
+	require(carrier_open && n > 0);
+	while (n-- > 0)
+		sum += iov++->iov_len;
+	require(sum > 0);
+	if ((mode & 8) == 0)
+		return (ssize_t)sum;
+	c->writable = false;
+	return (ssize_t)(sum > 5 ? 5 : sum);
+}
+
+static void
+carrier_close(struct carrier *c)
+{
+	(void)c;
+	require(carrier_open);
+	carrier_open = false;
+}
+
+static const struct carrier_ops carrier_ops = {
+	carrier_read, carrier_write, carrier_close,
+};
+
+/* Endpoints. */
+static struct end *
+end_of(struct endpoint *e)
+{
+	struct end *n = container_of(e, struct end, endpoint);
+
+	require(n->used);
+	return n;
+}
+
+static ssize_t
+end_read(struct endpoint *endpoint, void *buf, size_t len)
+{
+	struct end *e = end_of(endpoint);
+
+	if (e->reads == 0) {
+		endpoint->readable = false;
+		if (mode & 32)
+			return 0;
+		errno = EAGAIN;
+		return -1;
+	}
+	e->reads--;
+	memset(buf, 'x', len);
+	return (ssize_t)len;
+}
+
+static ssize_t
+end_write(struct endpoint *endpoint, const struct iovec *iov, int n)
+{
+	struct end *e = end_of(endpoint);
+	size_t sum = 0;
+
+	while (n-- > 0)
+		sum += iov++->iov_len;
+	if (sum > e->room)
+		sum = e->room;
+	if (sum == 0) {
+		endpoint->writable = false;
+		errno = EAGAIN;
+		return -1;
+	}
+	e->room -= sum;
+	return (ssize_t)sum;
+}
+
+static void
+end_shut(struct endpoint *e)
+{
+	end_of(e);
+}
+
+static void
+end_gone(struct endpoint *e)
+{
+	end_of(e)->used = false;
+}
+
+static void
+end_refuse(struct endpoint *e, enum ins_outcome outcome)
+{
+	(void)outcome;
+	end_gone(e);
+}
+
+static const struct endpoint_ops end_ops = {
+	end_read, end_write, end_shut, end_gone, end_gone, end_refuse,
+};
+
+static struct end *
+new_end(void)
+{
+	size_t i;
+
+	for (i = 0; i < ENDS; i++)
+		if (!ends[i].used) {
+			ends[i] = (struct end){
+				.endpoint = {
+					.ops = &end_ops, .readable = true,
+					.writable = true,
+				},
+				.reads = 3, .used = true,
+				.room = mode & 16 ? 100 : SIZE_MAX,
+			};
+			return &ends[i];
+		}
+	return NULL;
+}
+
+static void
+on_open(struct session *s, struct stream *st, const struct ins_open *open)
+{
+	struct end *e = new_end();
+
+	(void)s;
+	if (e == NULL || open->port % 4 == 3) {
+		if (e != NULL)
+			e->used = false;
+		stream_answer(st, INS_REFUSED, "why not");
+		return;
+	}
+	stream_attach(st, &e->endpoint, e);
+	if (open->port % 4 == 2)
+		e->connecting = st;
+	else
+		stream_answer(st, INS_CONNECTED, NULL);
+}
+
+static void
+on_finished(struct session *s, const struct stream_report *r)
+{
+	struct end *e = r->user;
+
+	(void)s;
+	if (e != NULL)
+		e->connecting = NULL;
+}
+
+static void
+on_ended(struct session *s, unsigned code, const char *why)
+{
+	require(s == session && code != 0 && why != NULL);
+	session = NULL;
+}
+
+static const struct session_events events = {
+	on_open, on_finished, on_ended,
+};
+
+static void
+turn(struct carrier *c)
+{
+	size_t i;
+
+	driver.now += 3 * MS;
+	for (i = 0; i < ENDS; i++) {
+		if (!ends[i].used || ends[i].endpoint.stream == NULL)
+			continue;
+		if (ends[i].room < 1000)
+			ends[i].room += 50;
+		ends[i].endpoint.writable = true;
+		if (ends[i].connecting != NULL && driver.now % 5 == 0) {
+			struct stream *st = ends[i].connecting;
+
+			ends[i].connecting = NULL;
+			stream_answer(st, INS_CONNECTED, NULL);
+		} else if (ends[i].connecting == NULL)
+			stream_ready(ends[i].endpoint.stream);
+	}
+	if (session != NULL && carrier_open) {
+		c->readable = input_len > 0;
+		c->writable = true;
+		c->notify(c->owner);
+	}
+	timers_run(&driver.timers, driver.now);
+	driver_run_work(&driver);
+}
+
+/* False when it does not come to a session. */
+static bool
+shake_hands(bool server, enum ins_dialect *dialect)
+{
+	struct handshake_event e;
+	enum handshake_status status;
+	struct handshake h;
+	size_t n = 0, rest = 0;
+	bool done;
+
+	handshake_init(&h, server, &allocator);
+	do {
+		status = handshake_step(&h, &e);
+		if (status == HANDSHAKE_MORE && n < input_len)
+			require(handshake_add(&h, input + n++, 1) == 0);
+		else if (status == HANDSHAKE_MORE)
+			status = HANDSHAKE_BAD;
+	} while (status == HANDSHAKE_MORE || status == HANDSHAKE_HELLO);
+	done = status == HANDSHAKE_CLASSIC || status == HANDSHAKE_REGISTER ||
+	    status == HANDSHAKE_REGISTERED;
+	/* It came byte by byte, so nothing is behind it. */
+	if (done)
+		handshake_rest(&h, &rest);
+	require(rest == 0);
+	handshake_close(&h);
+	*dialect = status == HANDSHAKE_CLASSIC ? INS_CLASSIC : INS_EXTENDED;
+	input += n;
+	input_len -= n;
+	return done;
+}
+
+static void
+converse(const struct session_config *config, uint8_t cut)
+{
+	struct ins_open open = {.form = INS_FORM_PORT, .port = 5};
+	static struct carrier c;	/* until the session lets it go */
+	const uint8_t *end = input + input_len;
+	size_t piece = cut == 0 ? input_len : cut;
+	unsigned i;
+
+	c = (struct carrier){.ops = &carrier_ops, .writable = true};
+	carrier_open = true;
+	session = session_new(config, &c);
+	require(session != NULL);
+	for (i = 0; i < 2 && (config->server ||
+	    config->dialect == INS_EXTENDED); i++)
+		require(session_open(session, &open, &new_end()->endpoint,
+		    NULL) != NULL);
+	for (i = 0; i < 300 && session != NULL && input < end; i++) {
+		input_len = (size_t)(end - input) < piece ?
+		    (size_t)(end - input) : piece;
+		turn(&c);
+		if (i % 16 == 15)
+			driver.now += 600 * MS;
+	}
+	input_len = (size_t)(end - input);
+	for (i = 0; i < 5; i++)
+		turn(&c);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	struct session_config config = {0};
+	struct budget process;
+	struct list all;
+	size_t i;
+
+	if (len < 2 || len > 65536)
+		return 0;
+	mode = data[0];
+	input = data + 2;
+	input_len = len - 2;
+	memset(ends, 0, sizeof(ends));
+	require(driver_init(&driver, &allocator) == 0);
+	driver.now = 1000 * (uint64_t)SECOND;
+	list_init(&all);
+	budget_init(&process, 4 << 20, 0);
+	config.dialect = mode & 1 ? INS_EXTENDED : INS_CLASSIC;
+	config.server = mode & 2;
+	config.driver = &driver;
+	config.process = &process;
+	config.memory = 2 << 20;
+	config.heartbeat = SECOND;
+	config.stall = 3 * SECOND;
+	config.events = &events;
+	config.all = &all;
+	if ((mode & 4) == 0 || shake_hands(config.server, &config.dialect))
+		converse(&config, data[1]);
+	session_end_all(&all, INS_END_SHUTDOWN, "stop");
+	require(session == NULL && list_empty(&all) && !carrier_open);
+	for (i = 0; i < ENDS; i++)
+		require(!ends[i].used);
+	require(driver.pool.held == 0 && process.used == 0);
+	require(driver.timers.root == NULL && !driver_has_work(&driver));
+	driver_close(&driver);
+	require(held == 0);
+	return 0;
+}
