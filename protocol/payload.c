@@ -203,7 +203,7 @@ ins_end_decode(const uint8_t *payload, size_t len, struct ins_end *e)
 	e->code = (uint16_t)reader_uint(&r, 2);
 	e->text.len = reader_left(&r);
 	e->text.data = reader_bytes(&r, e->text.len);
-	if (r.failed || e->text.len > INS_TEXT_MAX ||
+	if (r.failed || e->code == 0 || e->text.len > INS_TEXT_MAX ||
 	    !ins_text_valid(e->text.data, e->text.len))
 		return INS_BAD;
 	return INS_OK;

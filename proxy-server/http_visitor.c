@@ -24,6 +24,30 @@ gone(struct tcp *t)
 	visitor_free(container_of(t, struct visitor, tcp));
 }
 
+/* One that has no stream yet, and whose fault it is. */
+static void
+leave_silently(struct visitor *v)
+{
+	visitor_leave(v);
+	tcp_close(&v->tcp, false);
+	visitor_free(v);
+}
+
+static void
+on_head_deadline(struct timer *t)
+{
+	leave_silently(container_of(t, struct visitor, deadline));
+}
+
+void
+http_visitor_expect(struct visitor *v)
+{
+	struct driver *d = worker_driver(v->worker);
+
+	v->deadline.expired = on_head_deadline;
+	timer_set(&d->timers, &v->deadline, d->now + HTTP_HEAD_US);
+}
+
 static void
 drop_bytes(struct http_bytes *b)
 {
@@ -156,8 +180,10 @@ http_visitor_early(struct tcp *t)
 	enum http_status status;
 	ssize_t n = 1;
 
-	if (t->failed)
-		goto close;
+	if (t->failed) {
+		leave_silently(v);
+		return;
+	}
 	/* One that waits for its remote has its request. */
 	if (v->output.data != NULL)
 		return;
@@ -171,23 +197,21 @@ http_visitor_early(struct tcp *t)
 		status = transform(v, v->output.data, OUTPUT_SIZE,
 		    &v->output.len);
 		if (status == HTTP_BAD && v->output.len == 0) {
-			list_remove(&v->node);
+			visitor_leave(v);
 			answer_error(v, http_bad_code(v->http));
 			tcp_finish(t, gone);
 			return;
 		}
 		if (http_request_begun(v->http)) {
+			timer_cancel(&worker_driver(v->worker)->timers,
+			    &v->deadline);
 			visitor_place(v);
 			return;
 		}
 		drop_bytes(&v->output);
 	}
-	if (n < 0 && errno == EAGAIN)
-		return;
-close:
-	list_remove(&v->node);
-	tcp_close(t, false);
-	visitor_free(v);
+	if (n == 0 || errno != EAGAIN)
+		leave_silently(v);
 }
 
 void
@@ -219,7 +243,7 @@ take_output(struct visitor *v, void *buf, size_t len)
 static ssize_t
 read_bad(struct visitor *v)
 {
-	if (!http_response_idle(v->http)) {
+	if (!http_response_idle(v->http) || v->followed > 0) {
 		v->held = true;
 		errno = EAGAIN;
 		return -1;
@@ -351,6 +375,20 @@ http_write(struct endpoint *e, const struct iovec *iov, int count)
 }
 
 /*
+ * The application is gone: 502 for a request whose answer has not begun.
+ * Bytes that were followed and not written are a response's too.
+ */
+static void
+answer_owed(struct visitor *v)
+{
+	if (!v->refused && !v->tcp.failed && v->followed == 0 &&
+	    !v->application_done &&
+	    http_request_plain(v->http) != SIZE_MAX &&
+	    !http_response_idle(v->http) && !http_response_partial(v->http))
+		answer_error(v, 502);
+}
+
+/*
  * The application is done.  Inside HTTP that ends the visitor's connection
  * too: nobody would answer its further requests.
  */
@@ -360,10 +398,8 @@ http_shut(struct endpoint *e)
 	struct visitor *v = of(e);
 
 	if (http_request_plain(v->http) != SIZE_MAX) {
-		if (http_response_end(v->http) == HTTP_OK &&
-		    !http_response_idle(v->http) &&
-		    !http_response_partial(v->http))
-			answer_error(v, 502);
+		answer_owed(v);
+		http_response_end(v->http);
 		v->application_done = true;
 		driver_defer(worker_driver(v->worker), &v->kick);
 	}
@@ -373,6 +409,7 @@ http_shut(struct endpoint *e)
 static void
 http_close(struct endpoint *e)
 {
+	answer_owed(of(e));
 	work_cancel(&of(e)->kick);
 	tcp_finish(&of(e)->tcp, gone);
 }
@@ -383,10 +420,7 @@ http_reset(struct endpoint *e)
 	struct visitor *v = of(e);
 
 	work_cancel(&v->kick);
-	if (!v->refused && !v->tcp.failed &&
-	    http_request_plain(v->http) != SIZE_MAX &&
-	    !http_response_idle(v->http) && !http_response_partial(v->http))
-		answer_error(v, 502);
+	answer_owed(v);
 	if (v->refused) {
 		tcp_finish(&v->tcp, gone);
 		return;

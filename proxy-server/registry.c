@@ -250,7 +250,7 @@ registry_log_absent(struct server *server, const char *name, uint64_t now)
 	bool log;
 
 	log = !r->absent_was_logged ||
-	    now - r->absent_logged >= ABSENT_LOG_US;
+	    now >= r->absent_logged + ABSENT_LOG_US;
 	if (log) {
 		r->absent_was_logged = true;
 		r->absent_logged = now;

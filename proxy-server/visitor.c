@@ -8,6 +8,9 @@
 #include "base/log.h"
 #include "proxy-server/registry.h"
 
+/* Sessions come and go while it is on its way; it does not chase them for ever. */
+#define MOVES_MAX 8
+
 static struct visitor *
 of(struct endpoint *e)
 {
@@ -105,15 +108,15 @@ on_ready(struct tcp *t)
 static void
 stop_waiting(struct visitor *v)
 {
+	timer_cancel(&worker_driver(v->worker)->timers, &v->deadline);
 	if (list_empty(&v->waiting))
 		return;
 	list_remove(&v->waiting);
-	timer_cancel(&worker_driver(v->worker)->timers, &v->deadline);
 	atomic_fetch_sub(&v->worker->server->waiting, 1);
 }
 
-static void
-leave(struct visitor *v)
+void
+visitor_leave(struct visitor *v)
 {
 	stop_waiting(v);
 	list_remove(&v->node);
@@ -122,7 +125,7 @@ leave(struct visitor *v)
 void
 visitor_refuse(struct visitor *v, enum ins_outcome outcome)
 {
-	leave(v);
+	visitor_leave(v);
 	if (is_http(v))
 		http_visitor_refuse(v, outcome);
 	else {
@@ -137,7 +140,7 @@ on_early(struct tcp *t)
 	struct visitor *v = container_of(t, struct visitor, tcp);
 
 	if (t->failed) {
-		leave(v);
+		visitor_leave(v);
 		tcp_close(t, false);
 		visitor_free(v);
 	}
@@ -182,7 +185,8 @@ wait_for_remote(struct visitor *v)
 		    "wait already");
 		return;
 	}
-	list_append(&v->worker->waiting, &v->waiting);
+	if (list_empty(&v->waiting))
+		list_append(&v->worker->waiting, &v->waiting);
 	v->deadline.expired = on_deadline;
 	timer_set(&d->timers, &v->deadline,
 	    d->now + c->wait_for_remote * MS);
@@ -256,6 +260,12 @@ connect_to(struct visitor *v, struct session *session)
 	if (is_http(v))
 		v->endpoint.readable = true;
 	st = session_open(session, &open, &v->endpoint, v);
+	if (st == NULL && errno == ECONNRESET) {
+		/* It is ending this very turn: wait for the next one. */
+		if (list_empty(&v->waiting))
+			wait_for_remote(v);
+		return;
+	}
 	if (st == NULL) {
 		log_refused(v, errno == EPROTONOSUPPORT ? "a classic "
 		    "remote-client knows no targets on other hosts" :
@@ -264,7 +274,7 @@ connect_to(struct visitor *v, struct session *session)
 		    INS_UNSUPPORTED : INS_NO_RESOURCES);
 		return;
 	}
-	leave(v);
+	visitor_leave(v);
 	v->tcp.notify = is_http(v) ? http_visitor_ready : on_ready;
 	v->key.session = session_id(session);
 	v->key.identity = stream_identity(st);
@@ -297,10 +307,10 @@ deliver_move(struct message *m)
 static void
 move_to(struct visitor *v, struct worker *w)
 {
-	leave(v);
+	visitor_leave(v);
 	work_cancel(&v->kick);
 	loop_unwatch(&v->worker->loop, &v->tcp.watch);
-	v->moved = true;
+	v->moves++;
 	v->worker = w;
 	v->move.deliver = deliver_move;
 	loop_post(&w->loop, &v->move);
@@ -315,7 +325,7 @@ visitor_place(struct visitor *v)
 	registry_pick(v->worker, v->listener->remote->name, &session, &other);
 	if (session != NULL)
 		connect_to(v, session);
-	else if (other != NULL && !v->moved)
+	else if (other != NULL && v->moves < MOVES_MAX)
 		move_to(v, other);
 	else if (list_empty(&v->waiting))
 		wait_for_remote(v);
@@ -341,7 +351,9 @@ visitor_accept(struct worker *w, const struct listener *l, int fd,
 	address_tune(fd);
 	list_init(&v->waiting);
 	list_append(&w->visitors, &v->node);
-	if (!is_http(v))
+	if (is_http(v))
+		http_visitor_expect(v);
+	else
 		visitor_place(v);
 	return;
 
@@ -376,7 +388,7 @@ deliver_up(struct message *m)
 		if (strcmp(v->listener->remote->name, up->name) != 0)
 			continue;
 		/* Placed in the order of their arrival, each once. */
-		v->moved = false;
+		v->moves = 0;
 		list_remove(i);
 		list_append(&ready, i);
 	}
@@ -453,7 +465,7 @@ visitor_end_all(struct worker *w)
 
 	while (!list_empty(&w->visitors)) {
 		v = container_of(w->visitors.next, struct visitor, node);
-		leave(v);
+		visitor_leave(v);
 		tcp_close(&v->tcp, true);
 		visitor_free(v);
 	}

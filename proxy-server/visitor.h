@@ -25,9 +25,9 @@ struct visitor {
 	const struct listener *listener;
 	struct list node;		/* worker->visitors, until a stream */
 	struct list waiting;		/* worker->waiting */
-	struct timer deadline;		/* of waiting */
+	struct timer deadline;		/* of waiting, or of an http head */
 	struct message move;
-	bool moved;			/* to the worker that it is on */
+	unsigned moves;			/* between workers */
 	struct address peer;
 	struct hash_node connection;	/* in server->connections */
 	struct {
@@ -57,6 +57,10 @@ visitor_accept(struct worker *, const struct listener *, int fd,
 void
 visitor_place(struct visitor *);
 
+/* It neither waits nor is looked for any more; before it is let go. */
+void
+visitor_leave(struct visitor *);
+
 /* Nobody will serve it: reset, or the http answer for outcome. */
 void
 visitor_refuse(struct visitor *, enum ins_outcome);
@@ -83,6 +87,10 @@ extern const struct endpoint_ops http_visitor_ops;
 /* 0, or -1 when memory ran out. */
 int
 http_visitor_init(struct visitor *);
+/* Give it HTTP_HEAD_US to send its first request's head. */
+#define HTTP_HEAD_US (60 * (uint64_t)SECOND)
+void
+http_visitor_expect(struct visitor *);
 /* The socket's events before there is a stream. */
 void
 http_visitor_early(struct tcp *);

@@ -108,11 +108,15 @@ workers_stop(struct server *server)
 	for (i = 0; i < server->nworkers; i++)
 		if (server->workers[i].running)
 			pthread_join(server->workers[i].thread, NULL);
-	/* What they still posted to each other has nobody to go to. */
+	/*
+	 * What they still posted to each other has nobody to go to.  What is
+	 * delivered may post once more: a tunnel, then a visitor.
+	 */
+	for (i = 0; i < 4 * server->nworkers; i++)
+		loop_drain(&server->workers[i % server->nworkers].loop);
 	for (i = 0; i < server->nworkers; i++)
-		loop_drain(&server->workers[i].loop);
-	for (i = 0; i < server->nworkers; i++) {
 		end_all(&server->workers[i]);
+	for (i = 0; i < server->nworkers; i++) {
 		loop_close(&server->workers[i].loop);
 		hash_close(&server->workers[i].tunnels);
 	}

@@ -157,6 +157,18 @@ outcome_of(int error)
 	}
 }
 
+/*
+ * What the visitor is told is of the address that says most: that this
+ * machine has no address of a family says nothing of the target.
+ */
+static void
+note_error(struct application *a, int error)
+{
+	if (a->outcome == INS_NOT_ALLOWED || (error != EADDRNOTAVAIL &&
+	    error != EAFNOSUPPORT && error != ENETUNREACH))
+		a->outcome = outcome_of(error);
+}
+
 static void
 fail(struct application *a, enum ins_outcome outcome, const char *reason)
 {
@@ -208,7 +220,7 @@ on_connecting(struct tcp *t)
 		stream_answer(a->endpoint.stream, INS_CONNECTED, NULL);
 		return;
 	}
-	a->outcome = outcome_of(error);
+	note_error(a, error);
 	tcp_close(t, false);
 	try_next(a);
 }
@@ -242,7 +254,7 @@ try_next(struct application *a)
 			continue;
 		if (try_address(a, address) == 0)
 			return;
-		a->outcome = outcome_of(errno);
+		note_error(a, errno);
 	}
 	if (a->outcome == INS_NOT_ALLOWED)
 		log_event(LOG_WARN, "target-denied", "target", a->target,
@@ -308,7 +320,7 @@ start(struct application *a, const struct ins_open *open)
 		on_resolved(a, known, n, NULL);
 		return;
 	}
-	a->lookup = resolver_start(a->worker->client->resolver,
+	a->lookup = resolver_start(a->worker->client->names,
 	    &a->worker->loop, target.host, target.port, on_resolved, a);
 	if (a->lookup == NULL)
 		fail(a, INS_NO_RESOURCES, NULL);

@@ -4,7 +4,7 @@
  *	main ──► workers ──► dials (tunnels to the proxy-server) ──► sessions
  *	             └─────► applications ◄── streams ──────────────────┘
  *
- * Shared between threads: inboxes, the process's budget, the resolver, and
+ * Shared between threads: inboxes, the process's budget, the resolvers, and
  * the roll (one lock); all else belongs to one worker.
  */
 #ifndef REMOTE_CLIENT_CLIENT_H
@@ -52,7 +52,9 @@ struct roll {
 struct client {
 	const struct config *config;
 	struct budget memory;
-	struct resolver *resolver;
+	struct resolver *names;		/* of targets, which the proxy-server
+					 * chooses */
+	struct resolver *servers;	/* so those cannot hold these up */
 	struct worker *workers;
 	unsigned nworkers;
 	struct dial *dials;

@@ -13,9 +13,9 @@
 #include "tunnel/handshake.h"
 #include "tunnel/session.h"
 
-#define BACKOFF_FIRST	(200 * MS)
+#define BACKOFF_FIRST	(400 * MS)	/* the pause is from half of it on */
 #define BACKOFF_MAX	(20 * (uint64_t)SECOND)
-#define BACKOFF_SLOW	4	/* attempts that a refusal counts for: 3.2 s */
+#define BACKOFF_SLOW	3	/* attempts that a refusal counts for: 3.2 s */
 #define STANDBY_PAUSE	(2 * (uint64_t)SECOND)
 #define STEADY_AFTER	(5 * (uint64_t)SECOND)	/* up so long: start over */
 #define DIAL_READ	16384
@@ -322,7 +322,8 @@ say_register(struct dial *d, const struct ins_hello *hello)
 	size_t n;
 
 	if (hello->version != INS_VERSION) {
-		failed(d, "the proxy-server speaks another version");
+		failed(d, "the proxy-server speaks another version; "
+		    "update it, or the one that `server` names");
 		return false;
 	}
 	memcpy(d->server_instance, hello->instance, INS_INSTANCE_SIZE);
@@ -568,7 +569,7 @@ dial_begin(struct dial *d)
 		return;
 	}
 	d->state = DIAL_RESOLVING;
-	d->lookup = resolver_start(d->client->resolver, &d->worker->loop,
+	d->lookup = resolver_start(d->client->servers, &d->worker->loop,
 	    server->host, server->port, on_resolved, d);
 	if (d->lookup == NULL)
 		failed(d, "too many names are being looked up");

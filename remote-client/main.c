@@ -70,14 +70,15 @@ client_init(struct client *client, const struct config *config)
 int
 main(int argc, char **argv)
 {
-	static struct resolver resolver;	/* outlives main: resolver.h */
+	static struct resolver names, servers;	/* outlive main: resolver.h */
 	struct config *config = daemon_start(argc, argv, CONFIG_CLIENT);
-	struct client client = {.resolver = &resolver};
+	struct client client = {.names = &names, .servers = &servers};
 	int error;
 
 	daemon_raise_limits();
 	daemon_block_signals();
-	resolver_init(&resolver);
+	resolver_init(&names);
+	resolver_init(&servers);
 	if (client_init(&client, config) < 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason",
 		    "out of memory or descriptors", NULL);

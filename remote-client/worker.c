@@ -78,7 +78,6 @@ workers_stop(struct client *client)
 	struct stop_message *stops;
 	unsigned i;
 
-	resolver_close(client->resolver);
 	stops = calloc(client->nworkers + 1, sizeof(*stops));
 	if (stops == NULL)
 		abort();
@@ -95,8 +94,12 @@ workers_stop(struct client *client)
 	for (i = 0; i < client->nworkers; i++) {
 		loop_drain(&client->workers[i].loop);
 		end_all(&client->workers[i]);
-		loop_close(&client->workers[i].loop);
 	}
+	/* Now that every lookup is cancelled, and before the loops go. */
+	resolver_close(client->names);
+	resolver_close(client->servers);
+	for (i = 0; i < client->nworkers; i++)
+		loop_close(&client->workers[i].loop);
 	free(stops);
 	free(client->workers);
 }

@@ -72,6 +72,7 @@ hash_insert(struct hash *h, struct hash_node *node)
 	chain = chain_of(h, node->hash);
 	node->next = *chain;
 	*chain = node;
+	h->any = 0;
 	h->count++;
 }
 
@@ -87,15 +88,13 @@ hash_remove(struct hash *h, struct hash_node *node)
 }
 
 struct hash_node *
-hash_any(const struct hash *h)
+hash_any(struct hash *h)
 {
-	size_t i;
-
 	if (h->nchains == 0)
 		return h->single;
-	for (i = 0; i < h->nchains; i++)
-		if (h->chains[i] != NULL)
-			return h->chains[i];
+	for (; h->any < h->nchains; h->any++)
+		if (h->chains[h->any] != NULL)
+			return h->chains[h->any];
 	return NULL;
 }
 

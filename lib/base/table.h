@@ -29,6 +29,7 @@ struct hash {
 	struct hash_node **chains;
 	size_t nchains;		/* a power of two, or 0 before the first node */
 	size_t count;
+	size_t any;		/* chains below it are empty: hash_any() */
 	struct hash_node *single;	/* the chain while nchains is 0 */
 };
 
@@ -52,7 +53,7 @@ hash_remove(struct hash *, struct hash_node *node);
 
 /* Any node, or NULL when empty: for emptying. */
 struct hash_node *
-hash_any(const struct hash *);
+hash_any(struct hash *);
 
 #define TABLE_SHARDS 16
 

@@ -16,6 +16,8 @@ on_ready(struct watch *w, uint32_t events)
 		t->writable = true;
 	if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		t->hung_up = true;
+	if (events & EPOLLPRI)
+		t->urgent = true;
 	if (events & EPOLLERR)
 		t->failed = true;
 	t->notify(t);
@@ -35,7 +37,7 @@ int
 tcp_watch(struct tcp *t)
 {
 	return loop_watch(t->loop, &t->watch, t->watch.fd,
-	    EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET);
+	    EPOLLIN | EPOLLOUT | EPOLLPRI | EPOLLRDHUP | EPOLLET);
 }
 
 ssize_t
@@ -49,10 +51,12 @@ tcp_read(struct tcp *t, void *buf, size_t len)
 	/*
 	 * Fewer bytes than asked for: the socket is empty, and the next event
 	 * tells of more (epoll(7)); unless an end is in sight, for which there
-	 * may be no further event.
+	 * may be no further event, or urgent data cut the read short.
 	 */
-	if (n < 0 || ((size_t)n < len && !t->hung_up))
+	if (n < 0 || ((size_t)n < len && !t->hung_up && !t->urgent))
 		t->readable = false;
+	if (n < 0)
+		t->urgent = false;
 	if (n == 0)
 		t->ended = true;
 	return n;

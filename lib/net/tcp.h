@@ -24,6 +24,7 @@ struct tcp {
 	bool readable, writable;	/* as far as known */
 	bool hung_up;		/* the end of file or an error is in sight:
 				 * read until it comes */
+	bool urgent;		/* a read may stop short at a mark */
 	bool failed;		/* EPOLLERR: tcp_error() tells why */
 	bool ended;		/* the end of file was read */
 	void (*notify)(struct tcp *);	/* after any of these changed */

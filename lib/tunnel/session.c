@@ -68,7 +68,7 @@ tear_down(struct session *s)
 
 	s->closing = true;
 	cancel_all(s);
-	if (session_extended(s))
+	if (session_extended(s) && !s->peer_ended)
 		session_tx_end(s, s->end_code, s->end_why);
 	s->carrier->ops->close(s->carrier);
 	s->carrier = NULL;

@@ -7,7 +7,6 @@
 #include "base/table.h"
 #include "tunnel/session.h"
 
-#define CLASSIC_QUEUE	262144	/* queued for one stream: pause the carrier */
 #define CLASSIC_PROGRESS 65536	/* taken within classic_stall: not stalled */
 #define CLASSIC_BEAT	SECOND
 #define CLASSIC_SILENCE	(5 * SECOND)
@@ -73,6 +72,7 @@ struct session {
 	struct budget budget;
 	size_t alive;			/* streams, those over included */
 	bool closing;			/* torn down at this moment */
+	bool peer_ended;		/* InsEnd came: it is not answered */
 
 	unsigned end_code;		/* not 0: end at the end of the turn */
 	char end_why[160];

@@ -262,6 +262,7 @@ on_end(struct session *s, const uint8_t *payload, size_t len)
 		bad(s, INS_END);
 		return;
 	}
+	s->peer_ended = true;
 	session_fail(s, end.code, "peer: %s%s%.*s", ins_end_text(end.code),
 	    end.text.len > 0 ? ": " : "", (int)end.text.len,
 	    (const char *)end.text.data);
@@ -303,11 +304,12 @@ on_initial_connection(struct session *s, const struct ins_head *h)
 		.port = h->port,
 	};
 
-	if (stream_find(s, h->identity) != NULL)
-		session_fail(s, INS_END_PROTOCOL,
-		    "InsInitialConnection with an identity that is in use");
-	else
-		take_open(s, &open);
+	struct stream *old = stream_find(s, h->identity);
+
+	/* The peer has forgotten the one that it opened before. */
+	if (old != NULL)
+		stream_reset(old, INS_RESET_LOCAL);
+	take_open(s, &open);
 }
 
 static void

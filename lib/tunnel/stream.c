@@ -385,7 +385,7 @@ delivered(struct stream *st)
 	struct session *s = st->session;
 
 	if (!session_extended(s)) {
-		if (st->queued < CLASSIC_QUEUE / 2)
+		if (st->queued < st->window / 2)
 			session_unblock(s, st);
 		return;
 	}
@@ -402,7 +402,7 @@ block(struct stream *st)
 {
 	struct session *s = st->session;
 
-	if (session_extended(s) || st->queued < CLASSIC_QUEUE ||
+	if (session_extended(s) || st->queued < st->window ||
 	    !list_empty(&st->blocked))
 		return;
 	list_append(&s->blocked, &st->blocked);

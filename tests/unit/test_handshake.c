@@ -118,6 +118,16 @@ run(bool server, const struct text *t, size_t cut, size_t fail)
 	return o;
 }
 
+static bool
+same(const struct outcome *a, const struct outcome *b)
+{
+	return a->n == b->n &&
+	    memcmp(a->status, b->status, sizeof(a->status)) == 0 &&
+	    a->code == b->code && strcmp(a->name, b->name) == 0 &&
+	    a->number == b->number && a->rest == b->rest &&
+	    a->failed == b->failed;
+}
+
 /* The same at every cut. */
 static struct outcome
 run_all(bool server, const struct text *t)
@@ -127,7 +137,7 @@ run_all(bool server, const struct text *t)
 
 	for (cut = 1; cut <= t->len; cut++) {
 		o = run(server, t, cut == t->len ? SIZE_MAX : cut, 0);
-		CU_ASSERT_EQUAL(memcmp(&o, &whole, sizeof(o)), 0);
+		CU_ASSERT_TRUE(same(&o, &whole));
 	}
 	/* Out of memory: said, and nothing leaks. */
 	for (cut = 1; cut < 1000; cut++) {
