@@ -9,24 +9,24 @@
 struct kind {
 	uint16_t number;
 	const char *name;
-	uint32_t min, max;	/* payload */
+	uint32_t min, max; /* payload */
 };
 
 /* Extended instructions with the u16, u32 head. */
 static const struct kind kinds[] = {
-	{INS_HELLO,	 "InsHello",	  42, INS_CONTROL_MAX},
-	{INS_REGISTER,	 "InsRegister",	  0,  INS_REGISTER_MAX},
-	{INS_REGISTERED, "InsRegistered", 0,  INS_CONTROL_MAX},
-	{INS_END,	 "InsEnd",	  2,  INS_CONTROL_MAX},
-	{INS_ACK,	 "InsAck",	  8,  8},
-	{INS_PING,	 "InsPing",	  8,  8},
-	{INS_PONG,	 "InsPong",	  8,  8},
-	{INS_OPEN,	 "InsOpen",	  16, INS_CONTROL_MAX},
-	{INS_OPENED,	 "InsOpened",	  15, INS_CONTROL_MAX},
-	{INS_HALF_CLOSE, "InsHalfClose",  6,  6},
-	{INS_RESET,	 "InsReset",	  8,  8},
-	{INS_CREDIT,	 "InsCredit",	  14, 14},
-	{INS_LIMIT,	 "InsLimit",	  22, 22},
+    {INS_HELLO, "InsHello", 42, INS_CONTROL_MAX},
+    {INS_REGISTER, "InsRegister", 0, INS_REGISTER_MAX},
+    {INS_REGISTERED, "InsRegistered", 0, INS_CONTROL_MAX},
+    {INS_END, "InsEnd", 2, INS_CONTROL_MAX},
+    {INS_ACK, "InsAck", 8, 8},
+    {INS_PING, "InsPing", 8, 8},
+    {INS_PONG, "InsPong", 8, 8},
+    {INS_OPEN, "InsOpen", 16, INS_CONTROL_MAX},
+    {INS_OPENED, "InsOpened", 15, INS_CONTROL_MAX},
+    {INS_HALF_CLOSE, "InsHalfClose", 6, 6},
+    {INS_RESET, "InsReset", 8, 8},
+    {INS_CREDIT, "InsCredit", 14, 14},
+    {INS_LIMIT, "InsLimit", 22, 22},
 };
 
 static const struct kind *
@@ -52,16 +52,18 @@ ins_counted(uint16_t number)
 {
 	if (number == INS_HELLO)
 		return false;
-	return number < INS_EXTENDED_FIRST ||
-	    (number & INS_CARRIER_LOCAL) == 0;
+	return number < INS_EXTENDED_FIRST || (number & INS_CARRIER_LOCAL) == 0;
 }
 
 const char *
 ins_name(uint16_t number)
 {
 	static const char *const classic[] = {
-		"InsInitialRemoteServer", "InsInitialConnection",
-		"InsHeartbeat", "InsData", "InsCloseConnection",
+	    "InsInitialRemoteServer",
+	    "InsInitialConnection",
+	    "InsHeartbeat",
+	    "InsData",
+	    "InsCloseConnection",
 	};
 	const struct kind *k;
 
@@ -80,14 +82,15 @@ extended_head(struct reader *r, struct ins_head *h)
 	k = kind_of(h->number);
 	if (r->failed) {
 		/* A number that can never be right need not wait for more. */
-		if (k == NULL && (h->number < INS_EXTENDED_FIRST ||
-		    (h->number & INS_MUST_UNDERSTAND)))
+		if (k == NULL &&
+		    (h->number < INS_EXTENDED_FIRST ||
+			(h->number & INS_MUST_UNDERSTAND)))
 			return INS_BAD;
 		return INS_MORE;
 	}
 	if (k != NULL)
-		return h->length < k->min || h->length > k->max ?
-		    INS_BAD : INS_OK;
+		return h->length < k->min || h->length > k->max ? INS_BAD :
+								  INS_OK;
 	if (h->number < INS_EXTENDED_FIRST ||
 	    (h->number & INS_MUST_UNDERSTAND) || h->length > INS_SKIP_MAX)
 		return INS_BAD;
@@ -194,21 +197,22 @@ ins_name_valid(const uint8_t *name, size_t len)
 
 #define TEXT_OF(table, i, other) \
 	((i) < sizeof(table) / sizeof((table)[0]) && (table)[i] != NULL ? \
-	    (table)[i] : (other))
+		(table)[i] : \
+		(other))
 
 const char *
 ins_outcome_text(unsigned outcome)
 {
 	static const char *const t[] = {
-		[INS_CONNECTED] = "connected",
-		[INS_REFUSED] = "refused",
-		[INS_TIMED_OUT] = "timed out",
-		[INS_UNREACHABLE] = "unreachable",
-		[INS_NOT_ALLOWED] = "not allowed",
-		[INS_NAME_NOT_FOUND] = "name not found",
-		[INS_NO_RESOURCES] = "no resources",
-		[INS_UNSUPPORTED] = "unsupported",
-		[INS_FAILED] = "failed",
+	    [INS_CONNECTED] = "connected",
+	    [INS_REFUSED] = "refused",
+	    [INS_TIMED_OUT] = "timed out",
+	    [INS_UNREACHABLE] = "unreachable",
+	    [INS_NOT_ALLOWED] = "not allowed",
+	    [INS_NAME_NOT_FOUND] = "name not found",
+	    [INS_NO_RESOURCES] = "no resources",
+	    [INS_UNSUPPORTED] = "unsupported",
+	    [INS_FAILED] = "failed",
 	};
 
 	return TEXT_OF(t, outcome, "failed");
@@ -218,18 +222,18 @@ const char *
 ins_end_text(unsigned code)
 {
 	static const char *const t[] = {
-		[INS_END_PROTOCOL] = "protocol error",
-		[INS_END_VERSION] = "version",
-		[INS_END_UNKNOWN_NAME] = "unknown name",
-		[INS_END_BAD_NAME] = "malformed name",
-		[INS_END_NAME_IN_USE] = "name in use",
-		[INS_END_REPLACED] = "replaced",
-		[INS_END_TOO_SLOW] = "too slow",
-		[INS_END_NO_RESOURCES] = "no resources",
-		[INS_END_SHUTDOWN] = "shutting down",
-		[INS_END_NOT_HELD] = "not held",
-		[INS_END_UNREAD] = "answers not read",
-		[INS_END_SILENT] = "silent",
+	    [INS_END_PROTOCOL] = "protocol error",
+	    [INS_END_VERSION] = "version",
+	    [INS_END_UNKNOWN_NAME] = "unknown name",
+	    [INS_END_BAD_NAME] = "malformed name",
+	    [INS_END_NAME_IN_USE] = "name in use",
+	    [INS_END_REPLACED] = "replaced",
+	    [INS_END_TOO_SLOW] = "too slow",
+	    [INS_END_NO_RESOURCES] = "no resources",
+	    [INS_END_SHUTDOWN] = "shutting down",
+	    [INS_END_NOT_HELD] = "not held",
+	    [INS_END_UNREAD] = "answers not read",
+	    [INS_END_SILENT] = "silent",
 	};
 
 	return TEXT_OF(t, code, "unknown reason");
@@ -239,12 +243,12 @@ const char *
 ins_reset_text(unsigned reason)
 {
 	static const char *const t[] = {
-		[INS_RESET_LOCAL] = "reset",
-		[INS_RESET_UNWRITABLE] = "cannot be written",
-		[INS_RESET_RESOURCES] = "no resources",
-		[INS_RESET_TIMEOUT] = "no answer in time",
-		[INS_RESET_STALLED] = "stalled",
-		[INS_RESET_POLICY] = "refused by policy",
+	    [INS_RESET_LOCAL] = "reset",
+	    [INS_RESET_UNWRITABLE] = "cannot be written",
+	    [INS_RESET_RESOURCES] = "no resources",
+	    [INS_RESET_TIMEOUT] = "no answer in time",
+	    [INS_RESET_STALLED] = "stalled",
+	    [INS_RESET_POLICY] = "refused by policy",
 	};
 
 	return TEXT_OF(t, reason, "reset");

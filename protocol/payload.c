@@ -140,8 +140,7 @@ register_field(struct ins_register *g, const struct field *f)
 }
 
 enum ins_status
-ins_register_decode(const uint8_t *payload, size_t len,
-    struct ins_register *g)
+ins_register_decode(const uint8_t *payload, size_t len, struct ins_register *g)
 {
 	const uint32_t needed = 1u << FIELD_REGISTER_NAME |
 	    1u << FIELD_REGISTER_INSTANCE | 1u << FIELD_REGISTER_SERIAL |
@@ -321,8 +320,8 @@ ins_opened_decode(const uint8_t *payload, size_t len, struct ins_opened *o)
 			return INS_BAD;
 	}
 	if (o->outcome == INS_CONNECTED ?
-	    o->window < INS_WINDOW_MIN || o->window > INS_WINDOW_MAX :
-	    o->window != 0)
+		o->window < INS_WINDOW_MIN || o->window > INS_WINDOW_MAX :
+		o->window != 0)
 		return INS_BAD;
 	return fields_end(&r);
 }
@@ -481,8 +480,7 @@ ins_register_encode(uint8_t *buf, size_t cap, const struct ins_register *g)
 	struct writer w = begin_extended(buf, cap, INS_REGISTER);
 
 	put_field(&w, FIELD_REGISTER_NAME, g->name.data, g->name.len);
-	put_field(&w, FIELD_REGISTER_INSTANCE, g->instance,
-	    INS_INSTANCE_SIZE);
+	put_field(&w, FIELD_REGISTER_INSTANCE, g->instance, INS_INSTANCE_SIZE);
 	put_field_uint(&w, FIELD_REGISTER_SERIAL, g->serial);
 	put_field_uint(&w, FIELD_REGISTER_SETTLED, g->settled);
 	if (g->held.len > 0)
@@ -496,8 +494,7 @@ ins_register_encode(uint8_t *buf, size_t cap, const struct ins_register *g)
 }
 
 size_t
-ins_registered_encode(uint8_t *buf, size_t cap,
-    const struct ins_registered *g)
+ins_registered_encode(uint8_t *buf, size_t cap, const struct ins_registered *g)
 {
 	struct writer w = begin_extended(buf, cap, INS_REGISTERED);
 

@@ -15,7 +15,7 @@
 #define ARRIVAL_READ 16384
 
 struct arrival {
-	struct list node;		/* worker->arrivals */
+	struct list node; /* worker->arrivals */
 	struct worker *worker;
 	struct tcp tcp;
 	struct timer deadline;
@@ -61,8 +61,9 @@ on_deadline(struct timer *t)
 {
 	struct arrival *a = container_of(t, struct arrival, deadline);
 
-	drop(a, INS_END_TOO_SLOW, a->handshake.answered ?
-	    "handshake not finished in time" : "said nothing");
+	drop(a, INS_END_TOO_SLOW,
+	    a->handshake.answered ? "handshake not finished in time" :
+				    "said nothing");
 }
 
 static bool
@@ -71,11 +72,11 @@ answer_hello(struct arrival *a, const struct ins_hello *theirs)
 	struct server *server = a->worker->server;
 	uint8_t nonce[INS_NONCE_SIZE], buf[INS_ENCODE_MAX];
 	struct ins_hello h = {
-		.version = theirs->version < INS_VERSION ? theirs->version :
-		    INS_VERSION,
-		.nonce = nonce,
-		.instance = server->instance,
-		.start = server->start,
+	    .version =
+		theirs->version < INS_VERSION ? theirs->version : INS_VERSION,
+	    .nonce = nonce,
+	    .instance = server->instance,
+	    .start = server->start,
 	};
 	size_t n;
 
@@ -164,8 +165,9 @@ on_tcp(struct tcp *t)
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n <= 0) {
-			drop(a, INS_END_PROTOCOL, n == 0 ?
-			    "closed in the handshake" : strerror(errno));
+			drop(a, INS_END_PROTOCOL,
+			    n == 0 ? "closed in the handshake" :
+				     strerror(errno));
 			return;
 		}
 		if (handshake_add(&a->handshake, buf, (size_t)n) < 0) {
@@ -192,8 +194,7 @@ arrival_accept(struct worker *w, int fd, const struct address *peer)
 	handshake_init(&a->handshake, true, worker_driver(w)->allocator);
 	a->deadline.expired = on_deadline;
 	timer_set(&worker_driver(w)->timers, &a->deadline,
-	    worker_driver(w)->now +
-	    w->server->config->handshake_timeout * MS);
+	    worker_driver(w)->now + w->server->config->handshake_timeout * MS);
 	list_append(&w->arrivals, &a->node);
 	return;
 

@@ -4,7 +4,7 @@
 
 #include "http_private.h"
 
-#define BLANK_MAX 8	/* bytes of empty lines before a request */
+#define BLANK_MAX 8 /* bytes of empty lines before a request */
 
 _Static_assert(HTTP_PIPELINE_MAX <= 64, "a bit of heads for each request");
 _Static_assert(sizeof(struct http) < 1024, "most visitors are idle");
@@ -181,21 +181,21 @@ http_request(struct http *h, const uint8_t *in, size_t inlen, size_t *used,
 {
 	static enum http_step (*const steps[])(struct http *,
 	    struct http_io *) = {
-		[REQUEST_BETWEEN] = between_step,
-		[REQUEST_HEAD] = http_head_step,
-		[REQUEST_GIVE] = give_step,
-		[REQUEST_BODY] = plain_step,
-		[REQUEST_CHUNK_LINE] = http_chunk_step,
-		[REQUEST_CHUNK_DATA] = plain_step,
-		[REQUEST_UPGRADING] = upgrading_step,
-		[REQUEST_OPAQUE] = plain_step,
-		[REQUEST_CLOSED] = closed_step,
-		[REQUEST_BAD] = bad_step,
+	    [REQUEST_BETWEEN] = between_step,
+	    [REQUEST_HEAD] = http_head_step,
+	    [REQUEST_GIVE] = give_step,
+	    [REQUEST_BODY] = plain_step,
+	    [REQUEST_CHUNK_LINE] = http_chunk_step,
+	    [REQUEST_CHUNK_DATA] = plain_step,
+	    [REQUEST_UPGRADING] = upgrading_step,
+	    [REQUEST_OPAQUE] = plain_step,
+	    [REQUEST_CLOSED] = closed_step,
+	    [REQUEST_BAD] = bad_step,
 	};
 	static const enum http_status statuses[] = {
-		[STEP_STOP] = HTTP_OK,
-		[STEP_WAIT] = HTTP_WAIT,
-		[STEP_BAD] = HTTP_BAD,
+	    [STEP_STOP] = HTTP_OK,
+	    [STEP_WAIT] = HTTP_WAIT,
+	    [STEP_BAD] = HTTP_BAD,
 	};
 	struct http_io io = {in, inlen, out, cap};
 	enum http_step step;

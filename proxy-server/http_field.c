@@ -10,21 +10,24 @@ static const struct {
 	size_t len;
 	enum field_kind kind;
 } known[] = {
-#define KNOWN(name, kind) {name, LENGTH(name), kind}
-	KNOWN("host", FIELD_HOST),
-	KNOWN("content-length", FIELD_CONTENT_LENGTH),
-	KNOWN("transfer-encoding", FIELD_TRANSFER_ENCODING),
-	KNOWN("connection", FIELD_CONNECTION),
-	KNOWN("upgrade", FIELD_UPGRADE),
-	KNOWN("keep-alive", FIELD_DROP),
-	KNOWN("proxy-connection", FIELD_DROP),
-	KNOWN("te", FIELD_DROP),
-	KNOWN("trailer", FIELD_DROP),
-	KNOWN("http2-settings", FIELD_DROP),
-	KNOWN("forwarded", FIELD_DROP),
-	KNOWN("x-forwarded-for", FIELD_DROP),
-	KNOWN("x-forwarded-proto", FIELD_DROP),
-	KNOWN("x-forwarded-host", FIELD_DROP),
+#define KNOWN(name, kind) \
+	{ \
+		name, LENGTH(name), kind \
+	}
+    KNOWN("host", FIELD_HOST),
+    KNOWN("content-length", FIELD_CONTENT_LENGTH),
+    KNOWN("transfer-encoding", FIELD_TRANSFER_ENCODING),
+    KNOWN("connection", FIELD_CONNECTION),
+    KNOWN("upgrade", FIELD_UPGRADE),
+    KNOWN("keep-alive", FIELD_DROP),
+    KNOWN("proxy-connection", FIELD_DROP),
+    KNOWN("te", FIELD_DROP),
+    KNOWN("trailer", FIELD_DROP),
+    KNOWN("http2-settings", FIELD_DROP),
+    KNOWN("forwarded", FIELD_DROP),
+    KNOWN("x-forwarded-for", FIELD_DROP),
+    KNOWN("x-forwarded-proto", FIELD_DROP),
+    KNOWN("x-forwarded-host", FIELD_DROP),
 #undef KNOWN
 };
 
@@ -64,7 +67,8 @@ kind_of(struct span name)
 		if (known[i].len == name.len &&
 		    folds_to(name.at, known[i].name, name.len))
 			return memchr(name.at, '_', name.len) == NULL ?
-			    known[i].kind : FIELD_DROP;
+			    known[i].kind :
+			    FIELD_DROP;
 	return FIELD_OTHER;
 }
 
@@ -90,8 +94,7 @@ http_field_trim(struct span s)
 		s.at++;
 		s.len--;
 	}
-	while (s.len > 0 &&
-	    (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '\t'))
+	while (s.len > 0 && (s.at[s.len - 1] == ' ' || s.at[s.len - 1] == '\t'))
 		s.len--;
 	return s;
 }
@@ -117,7 +120,7 @@ bool
 http_field_host(struct span host)
 {
 	static const char name[] = "abcdefghijklmnopqrstuvwxyz"
-	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-~";
+				   "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-~";
 	static const char address[] = "0123456789abcdefABCDEF:.";
 	const char *set = name;
 	size_t i = 0, first = 0;
@@ -159,8 +162,10 @@ scan_length(struct head *head, struct span value)
 {
 	if (head->lengths++ > 0)
 		return 400;
-	return decimal_parse(value.at, value.len, INT64_MAX,
-	    &head->length) == 0 ? 0 : 400;
+	return decimal_parse(value.at, value.len, INT64_MAX, &head->length) ==
+		0 ?
+	    0 :
+	    400;
 }
 
 static int
@@ -222,8 +227,8 @@ http_field_scan(struct head *head, struct span name, struct span value)
 	case FIELD_CONNECTION:
 		return scan_connection(head, value);
 	case FIELD_UPGRADE:
-		head->websocket = head->upgrades++ == 0 &&
-		    is(value, "websocket");
+		head->websocket =
+		    head->upgrades++ == 0 && is(value, "websocket");
 		return 0;
 	default:
 		return 0;

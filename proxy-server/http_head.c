@@ -5,7 +5,7 @@
  */
 #include "http_private.h"
 
-#define HEAD_FIRST 1024		/* most heads fit */
+#define HEAD_FIRST 1024 /* most heads fit */
 
 /* HTTP/d.d */
 #define VERSION_LEN 8

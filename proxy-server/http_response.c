@@ -2,7 +2,7 @@
 
 #include "http_private.h"
 
-#define TIMEOUT 408	/* Request Timeout */
+#define TIMEOUT 408 /* Request Timeout */
 
 static int
 on_begin(http_parser *parser)
@@ -62,9 +62,9 @@ on_end(http_parser *parser)
 }
 
 static const http_parser_settings settings = {
-	.on_message_begin = on_begin,
-	.on_headers_complete = on_head,
-	.on_message_complete = on_end,
+    .on_message_begin = on_begin,
+    .on_headers_complete = on_head,
+    .on_message_complete = on_end,
 };
 
 static void

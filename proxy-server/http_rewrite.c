@@ -21,10 +21,10 @@ struct writer {
 /* One run of http_parser over the head. */
 struct pass {
 	struct head *head;
-	struct writer *writer;	/* NULL: only learn */
+	struct writer *writer; /* NULL: only learn */
 	struct span name, value;
 	size_t fields;
-	int code;		/* that the request is refused with */
+	int code; /* that the request is refused with */
 	bool whole;
 };
 
@@ -128,10 +128,10 @@ on_head(http_parser *parser)
 }
 
 static const http_parser_settings settings = {
-	.on_url = on_url,
-	.on_header_field = on_name,
-	.on_header_value = on_value,
-	.on_headers_complete = on_head,
+    .on_url = on_url,
+    .on_header_field = on_name,
+    .on_header_value = on_value,
+    .on_headers_complete = on_head,
 };
 
 /*
@@ -255,8 +255,8 @@ put_hop(struct writer *w, const struct head *head)
 static int
 write_head(struct http *h, struct head *head)
 {
-	size_t size = h->len + h->fields + h->host_len + h->visitor_len +
-	    EXTRA_MAX;
+	size_t size =
+	    h->len + h->fields + h->host_len + h->visitor_len + EXTRA_MAX;
 	uint8_t *buf = h->allocator->alloc(h->allocator->context, size);
 	struct writer w = {buf, size};
 	struct pass pass = {.head = head, .writer = &w};

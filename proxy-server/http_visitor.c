@@ -61,9 +61,10 @@ sync_flags(struct visitor *v)
 {
 	v->endpoint.writable = v->tcp.writable;
 	v->endpoint.failed = v->tcp.failed;
-	v->endpoint.readable = v->application_done || (!v->held &&
-	    (v->request_bad || v->tcp.readable || v->input.data != NULL ||
-	    v->output.data != NULL || http_request_pending(v->http)));
+	v->endpoint.readable = v->application_done ||
+	    (!v->held &&
+		(v->request_bad || v->tcp.readable || v->input.data != NULL ||
+		    v->output.data != NULL || http_request_pending(v->http)));
 }
 
 static void
@@ -125,8 +126,10 @@ void
 http_visitor_refuse(struct visitor *v, enum ins_outcome outcome)
 {
 	work_cancel(&v->kick);
-	answer_error(v, outcome == INS_TIMED_OUT ? 504 :
-	    outcome == INS_NO_RESOURCES ? 503 : 502);
+	answer_error(v,
+	    outcome == INS_TIMED_OUT        ? 504 :
+		outcome == INS_NO_RESOURCES ? 503 :
+					      502);
 	tcp_finish(&v->tcp, gone);
 }
 
@@ -194,8 +197,8 @@ http_visitor_early(struct tcp *t)
 			errno = ENOMEM;
 			break;
 		}
-		status = transform(v, v->output.data, OUTPUT_SIZE,
-		    &v->output.len);
+		status =
+		    transform(v, v->output.data, OUTPUT_SIZE, &v->output.len);
 		if (status == HTTP_BAD && v->output.len == 0) {
 			visitor_leave(v);
 			answer_error(v, http_bad_code(v->http));
@@ -382,8 +385,7 @@ static void
 answer_owed(struct visitor *v)
 {
 	if (!v->refused && !v->tcp.failed && v->followed == 0 &&
-	    !v->application_done &&
-	    http_request_plain(v->http) != SIZE_MAX &&
+	    !v->application_done && http_request_plain(v->http) != SIZE_MAX &&
 	    !http_response_idle(v->http) && !http_response_partial(v->http))
 		answer_error(v, 502);
 }
@@ -436,6 +438,10 @@ http_refuse(struct endpoint *e, enum ins_outcome outcome)
 }
 
 const struct endpoint_ops http_visitor_ops = {
-	http_read, http_write, http_shut,
-	http_close, http_reset, http_refuse,
+    http_read,
+    http_write,
+    http_shut,
+    http_close,
+    http_reset,
+    http_refuse,
 };

@@ -11,12 +11,12 @@
 #include "proxy-server/arrival.h"
 #include "proxy-server/visitor.h"
 
-#define ACCEPT_BATCH 64		/* a turn: others want their share */
+#define ACCEPT_BATCH 64 /* a turn: others want their share */
 #define ACCEPT_AGAIN_US (SECOND / 10)
 
 /* A listening socket of one worker. */
 struct acceptor {
-	struct list node;		/* worker->acceptors */
+	struct list node; /* worker->acceptors */
 	struct watch watch;
 	struct worker *worker;
 	const struct listener *listener;
@@ -129,8 +129,7 @@ probe(struct address *a)
 
 	if (fd < 0)
 		return -1;
-	if (address_port(a) == 0 &&
-	    getsockname(fd, &bound.sa, &bound.len) == 0)
+	if (address_port(a) == 0 && getsockname(fd, &bound.sa, &bound.len) == 0)
 		address_set_port(a, address_port(&bound));
 	close(fd);
 	return 0;
@@ -144,9 +143,9 @@ log_listening(const struct listener *l)
 		    l->bind, NULL);
 	else
 		log_event(LOG_INFO, "listening", "for", "visitors", "remote",
-		    l->remote->name, "type", l->config->type == CONFIG_HTTP ?
-		    "http" : "tcp", "bind", l->bind, "target", l->target,
-		    NULL);
+		    l->remote->name, "type",
+		    l->config->type == CONFIG_HTTP ? "http" : "tcp", "bind",
+		    l->bind, "target", l->target, NULL);
 }
 
 static int
@@ -167,8 +166,9 @@ fail:
 	address_format(&l->address, l->bind, sizeof(l->bind));
 	log_event(LOG_ERROR, "cannot-listen", "bind", l->bind, "reason",
 	    errno == EADDRINUSE ?
-	    "another program listens there; is a proxy-server running?" :
-	    strerror(errno), NULL);
+		"another program listens there; is a proxy-server running?" :
+		strerror(errno),
+	    NULL);
 	return -1;
 }
 
@@ -195,8 +195,8 @@ open_bind(struct server *server, struct listeners *ls,
 		l->remote = remote;
 		l->config = config;
 		if (config != NULL && config->target.host[0] == '\0')
-			snprintf(l->target, sizeof(l->target),
-			    "127.0.0.1:%u", config->target.port);
+			snprintf(l->target, sizeof(l->target), "127.0.0.1:%u",
+			    config->target.port);
 		else if (config != NULL)
 			hostport_format(&config->target, l->target,
 			    sizeof(l->target));
@@ -225,8 +225,9 @@ listeners_open(struct server *server, struct listeners *ls)
 	for (i = 0; i < c->nremotes; i++)
 		for (j = 0; j < c->remotes[i].nlisteners; j++)
 			if (open_bind(server, ls,
-			    &c->remotes[i].listeners[j].bind, &c->remotes[i],
-			    &c->remotes[i].listeners[j]) < 0)
+				&c->remotes[i].listeners[j].bind,
+				&c->remotes[i],
+				&c->remotes[i].listeners[j]) < 0)
 				return -1;
 	return 0;
 }

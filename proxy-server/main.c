@@ -32,8 +32,10 @@ wait_for_end(void)
 	int signal;
 
 	while ((signal = daemon_wait_signal()) == SIGHUP)
-		log_event(LOG_WARN, "reload", "reason", "this version does "
-		    "not reload; restart it to use a changed file", NULL);
+		log_event(LOG_WARN, "reload", "reason",
+		    "this version does "
+		    "not reload; restart it to use a changed file",
+		    NULL);
 	log_event(LOG_INFO, "stopping", "signal",
 	    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
 }
@@ -48,18 +50,18 @@ server_init(struct server *server, const struct config *config)
 
 	clock_gettime(CLOCK_REALTIME, &now);
 	server->config = config;
-	server->start = (uint64_t)now.tv_sec * SECOND +
-	    (uint64_t)now.tv_nsec / 1000;
+	server->start =
+	    (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec / 1000;
 	atomic_init(&server->next_session, 1);
-	budget_init(&server->memory, config->memory != 0 ? config->memory :
-	    daemon_memory(), PROCESS_RESERVE);
+	budget_init(&server->memory,
+	    config->memory != 0 ? config->memory : daemon_memory(),
+	    PROCESS_RESERVE);
 	workers = config->workers != 0 ? config->workers : daemon_cores();
 	if (workers_init(server, workers) < 0)
 		return -1;
 	driver_random(worker_driver(&server->workers[0]), server->instance,
 	    sizeof(server->instance));
-	driver_random(worker_driver(&server->workers[0]), &seed,
-	    sizeof(seed));
+	driver_random(worker_driver(&server->workers[0]), &seed, sizeof(seed));
 	table_init(&server->remotes, &allocator_system, seed);
 	table_init(&server->connections, &allocator_system, seed);
 	return registry_init(server);
@@ -84,8 +86,8 @@ main(int argc, char **argv)
 		goto stop;
 	error = workers_start(&server);
 	if (error != 0) {
-		log_event(LOG_ERROR, "cannot-start", "reason",
-		    strerror(error), NULL);
+		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
+		    NULL);
 		goto stop;
 	}
 	log_ready(&server);

@@ -88,8 +88,9 @@ forget_replaced(struct remote *r, const uint8_t *instance)
 static bool
 same_instance(const struct tunnel *t, const struct claim *c)
 {
-	return !t->classic && !c->classic && memcmp(t->instance,
-	    c->registration->instance, INS_INSTANCE_SIZE) == 0;
+	return !t->classic && !c->classic &&
+	    memcmp(t->instance, c->registration->instance, INS_INSTANCE_SIZE) ==
+	    0;
 }
 
 static void
@@ -125,7 +126,7 @@ make_room(struct remote *r, const struct claim *c)
 
 	for (i = r->tunnels.next; i != &r->tunnels; i = i->next)
 		if (!same_instance(container_of(i, struct tunnel, in_remote),
-		    c))
+			c))
 			others = true;
 	standby = !c->classic && (g->standby || was_replaced(r, g->instance));
 	if (others && standby)
@@ -154,8 +155,8 @@ choose_worker(const struct remote *r, struct worker *asking)
 	const struct list *l;
 
 	for (l = r->tunnels.next; l != &r->tunnels; l = l->next)
-		count[container_of(l, struct tunnel, in_remote)->worker->
-		    index]++;
+		count[container_of(l, struct tunnel, in_remote)
+			  ->worker->index]++;
 	best = asking->index;
 	for (i = 0; i < n; i++)
 		if (count[i] < count[best])
@@ -249,8 +250,7 @@ registry_log_absent(struct server *server, const char *name, uint64_t now)
 	struct remote *r = find(h, name, len);
 	bool log;
 
-	log = !r->absent_was_logged ||
-	    now >= r->absent_logged + ABSENT_LOG_US;
+	log = !r->absent_was_logged || now >= r->absent_logged + ABSENT_LOG_US;
 	if (log) {
 		r->absent_was_logged = true;
 		r->absent_logged = now;

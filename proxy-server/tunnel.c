@@ -12,8 +12,8 @@
 #include "proxy-server/visitor.h"
 
 struct tunnel *
-tunnel_new(struct server *server, int fd, const char *peer,
-    const uint8_t *rest, size_t nrest)
+tunnel_new(struct server *server, int fd, const char *peer, const uint8_t *rest,
+    size_t nrest)
 {
 	struct tunnel *t = calloc(1, sizeof(*t));
 
@@ -85,16 +85,18 @@ on_ended(struct session *s, unsigned code, const char *why)
 	struct server *server = t->worker->server;
 
 	log_tunnel(code == INS_END_PROTOCOL || code == INS_END_UNREAD ?
-	    LOG_WARN : LOG_INFO, "session-ended", t, why);
+		LOG_WARN :
+		LOG_INFO,
+	    "session-ended", t, why);
 	registry_release(server, t);
 	hash_remove(&t->worker->tunnels, &t->node);
 	tunnel_free(t);
 }
 
 static const struct session_events events = {
-	.open = NULL,
-	.finished = on_finished,
-	.ended = on_ended,
+    .open = NULL,
+    .finished = on_finished,
+    .ended = on_ended,
 };
 
 /* The answer to the registration: on a fresh socket it fits. */
@@ -116,17 +118,17 @@ start(struct tunnel *t)
 	struct worker *w = t->worker;
 	const struct config *c = w->server->config;
 	struct session_config config = {
-		.dialect = t->classic ? INS_CLASSIC : INS_EXTENDED,
-		.server = true,
-		.id = t->id,
-		.driver = worker_driver(w),
-		.process = &w->server->memory,
-		.memory = c->session_memory,
-		.heartbeat = c->heartbeat_interval * MS,
-		.stall = c->classic_stall * MS,
-		.events = &events,
-		.all = &w->sessions,
-		.owner = t,
+	    .dialect = t->classic ? INS_CLASSIC : INS_EXTENDED,
+	    .server = true,
+	    .id = t->id,
+	    .driver = worker_driver(w),
+	    .process = &w->server->memory,
+	    .memory = c->session_memory,
+	    .heartbeat = c->heartbeat_interval * MS,
+	    .stall = c->classic_stall * MS,
+	    .events = &events,
+	    .all = &w->sessions,
+	    .owner = t,
 	};
 	struct carrier *carrier;
 

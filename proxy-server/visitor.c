@@ -90,8 +90,12 @@ endpoint_refuse(struct endpoint *e, enum ins_outcome outcome)
 }
 
 static const struct endpoint_ops tcp_visitor_ops = {
-	endpoint_read, endpoint_write, endpoint_shut,
-	endpoint_close, endpoint_reset, endpoint_refuse,
+    endpoint_read,
+    endpoint_write,
+    endpoint_shut,
+    endpoint_close,
+    endpoint_reset,
+    endpoint_refuse,
 };
 
 static void
@@ -153,10 +157,10 @@ refuse_absent(struct visitor *v, const char *reason)
 	char peer[ADDRESS_TEXT_MAX];
 
 	if (registry_log_absent(v->worker->server, name,
-	    worker_driver(v->worker)->now))
-		log_event(LOG_WARN, "remote-absent", "remote", name,
-		    "visitor", address_format(&v->peer, peer, sizeof(peer)),
-		    "reason", reason, NULL);
+		worker_driver(v->worker)->now))
+		log_event(LOG_WARN, "remote-absent", "remote", name, "visitor",
+		    address_format(&v->peer, peer, sizeof(peer)), "reason",
+		    reason, NULL);
 	visitor_refuse(v, INS_NO_RESOURCES);
 }
 
@@ -181,15 +185,15 @@ wait_for_remote(struct visitor *v)
 	}
 	if (atomic_fetch_add(&server->waiting, 1) >= c->max_waiting) {
 		atomic_fetch_sub(&server->waiting, 1);
-		refuse_absent(v, "not registered, and max_waiting visitors "
+		refuse_absent(v,
+		    "not registered, and max_waiting visitors "
 		    "wait already");
 		return;
 	}
 	if (list_empty(&v->waiting))
 		list_append(&v->worker->waiting, &v->waiting);
 	v->deadline.expired = on_deadline;
-	timer_set(&d->timers, &v->deadline,
-	    d->now + c->wait_for_remote * MS);
+	timer_set(&d->timers, &v->deadline, d->now + c->wait_for_remote * MS);
 }
 
 static void
@@ -242,10 +246,9 @@ connect_to(struct visitor *v, struct session *session)
 {
 	const struct hostport *target = &v->listener->config->target;
 	struct ins_open open = {
-		.form = target->host[0] == '\0' ? INS_FORM_PORT :
-		    INS_FORM_HOST,
-		.port = target->port,
-		.source = wire_address(&v->peer),
+	    .form = target->host[0] == '\0' ? INS_FORM_PORT : INS_FORM_HOST,
+	    .port = target->port,
+	    .source = wire_address(&v->peer),
 	};
 	struct address local = {.len = sizeof(local.storage)};
 	struct stream *st;
@@ -267,11 +270,14 @@ connect_to(struct visitor *v, struct session *session)
 		return;
 	}
 	if (st == NULL) {
-		log_refused(v, errno == EPROTONOSUPPORT ? "a classic "
-		    "remote-client knows no targets on other hosts" :
-		    strerror(errno));
-		visitor_refuse(v, errno == EPROTONOSUPPORT ?
-		    INS_UNSUPPORTED : INS_NO_RESOURCES);
+		log_refused(v,
+		    errno == EPROTONOSUPPORT ?
+			"a classic "
+			"remote-client knows no targets on other hosts" :
+			strerror(errno));
+		visitor_refuse(v,
+		    errno == EPROTONOSUPPORT ? INS_UNSUPPORTED :
+					       INS_NO_RESOURCES);
 		return;
 	}
 	visitor_leave(v);
@@ -284,8 +290,7 @@ connect_to(struct visitor *v, struct session *session)
 	h = table_lock(&v->worker->server->connections, &v->key,
 	    sizeof(v->key));
 	hash_insert(h, &v->connection);
-	table_unlock(&v->worker->server->connections, &v->key,
-	    sizeof(v->key));
+	table_unlock(&v->worker->server->connections, &v->key, sizeof(v->key));
 }
 
 /* On the worker that it was moved to. */
@@ -345,8 +350,8 @@ visitor_accept(struct worker *w, const struct listener *l, int fd,
 	work_init(&v->kick, NULL);
 	if (is_http(v) && http_visitor_init(v) < 0)
 		goto err1;
-	if (tcp_open(&v->tcp, &w->loop, fd, is_http(v) ?
-	    http_visitor_early : on_early) < 0)
+	if (tcp_open(&v->tcp, &w->loop, fd,
+		is_http(v) ? http_visitor_early : on_early) < 0)
 		goto err2;
 	address_tune(fd);
 	list_init(&v->waiting);
@@ -382,7 +387,7 @@ deliver_up(struct message *m)
 
 	list_init(&ready);
 	for (i = up->worker->waiting.next; i != &up->worker->waiting;
-	    i = next) {
+	     i = next) {
 		next = i->next;
 		v = container_of(i, struct visitor, waiting);
 		if (strcmp(v->listener->remote->name, up->name) != 0)
@@ -423,10 +428,10 @@ static const char *
 party_text(enum stream_party p)
 {
 	static const char *const t[] = {
-		[PARTY_NONE] = "nobody",
-		[PARTY_LOCAL] = "visitor",
-		[PARTY_PEER] = "application",
-		[PARTY_SESSION] = "session",
+	    [PARTY_NONE] = "nobody",
+	    [PARTY_LOCAL] = "visitor",
+	    [PARTY_PEER] = "application",
+	    [PARTY_SESSION] = "session",
 	};
 
 	return t[p];

@@ -35,7 +35,7 @@ workers_init(struct server *server, unsigned n)
 		return -1;
 	for (; server->nworkers < n; server->nworkers++)
 		if (worker_init(&server->workers[server->nworkers], server,
-		    server->nworkers) < 0)
+			server->nworkers) < 0)
 			return -1;
 	return 0;
 }
@@ -82,8 +82,8 @@ end_all(struct worker *w)
 static void
 deliver_stop(struct message *m)
 {
-	struct worker *w = container_of(m, struct stop_message, message)->
-	    worker;
+	struct worker *w =
+	    container_of(m, struct stop_message, message)->worker;
 
 	end_all(w);
 	loop_stop(&w->loop);
@@ -102,8 +102,7 @@ workers_stop(struct server *server)
 		stops[i].message.deliver = deliver_stop;
 		stops[i].worker = &server->workers[i];
 		if (server->workers[i].running)
-			loop_post(&server->workers[i].loop,
-			    &stops[i].message);
+			loop_post(&server->workers[i].loop, &stops[i].message);
 	}
 	for (i = 0; i < server->nworkers; i++)
 		if (server->workers[i].running)

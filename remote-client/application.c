@@ -11,16 +11,16 @@
 
 struct application {
 	struct endpoint endpoint;
-	struct tcp tcp;			/* watch.fd -1: no socket */
+	struct tcp tcp; /* watch.fd -1: no socket */
 	struct worker *worker;
-	struct timer deadline;		/* of connecting */
-	struct lookup *lookup;		/* NULL: none runs */
-	struct address *addresses;	/* to try; NULL once connected */
+	struct timer deadline; /* of connecting */
+	struct lookup *lookup; /* NULL: none runs */
+	struct address *addresses; /* to try; NULL once connected */
 	size_t naddresses, next;
-	enum ins_outcome outcome;	/* of the last that was tried */
+	enum ins_outcome outcome; /* of the last that was tried */
 	struct ins_address source;
 	char target[HOSTPORT_TEXT_MAX];
-	uint64_t session;		/* its id, for the log */
+	uint64_t session; /* its id, for the log */
 };
 
 static struct application *
@@ -101,8 +101,12 @@ endpoint_refuse(struct endpoint *e, enum ins_outcome outcome)
 }
 
 static const struct endpoint_ops ops = {
-	endpoint_read, endpoint_write, endpoint_shut,
-	endpoint_close, endpoint_reset, endpoint_refuse,
+    endpoint_read,
+    endpoint_write,
+    endpoint_shut,
+    endpoint_close,
+    endpoint_reset,
+    endpoint_refuse,
 };
 
 static void
@@ -164,8 +168,9 @@ outcome_of(int error)
 static void
 note_error(struct application *a, int error)
 {
-	if (a->outcome == INS_NOT_ALLOWED || (error != EADDRNOTAVAIL &&
-	    error != EAFNOSUPPORT && error != ENETUNREACH))
+	if (a->outcome == INS_NOT_ALLOWED ||
+	    (error != EADDRNOTAVAIL && error != EAFNOSUPPORT &&
+		error != ENETUNREACH))
 		a->outcome = outcome_of(error);
 }
 
@@ -200,7 +205,8 @@ allowed(const struct config *c, const struct address *address)
 	return false;
 }
 
-static void try_next(struct application *a);
+static void
+try_next(struct application *a);
 
 static void
 on_connecting(struct tcp *t)
@@ -313,15 +319,15 @@ start(struct application *a, const struct ins_open *open)
 		hostport_format(&target, a->target, sizeof(a->target));
 	log_step(a, "opening", a->endpoint.stream);
 	a->deadline.expired = on_deadline;
-	timer_set(&d->timers, &a->deadline, d->now +
-	    a->worker->client->config->connect_timeout * MS);
+	timer_set(&d->timers, &a->deadline,
+	    d->now + a->worker->client->config->connect_timeout * MS);
 	n = known_addresses(open, target.host, known);
 	if (n > 0) {
 		on_resolved(a, known, n, NULL);
 		return;
 	}
-	a->lookup = resolver_start(a->worker->client->names,
-	    &a->worker->loop, target.host, target.port, on_resolved, a);
+	a->lookup = resolver_start(a->worker->client->names, &a->worker->loop,
+	    target.host, target.port, on_resolved, a);
 	if (a->lookup == NULL)
 		fail(a, INS_NO_RESOURCES, NULL);
 }
@@ -366,10 +372,10 @@ static const char *
 party_text(enum stream_party p)
 {
 	static const char *const t[] = {
-		[PARTY_NONE] = "nobody",
-		[PARTY_LOCAL] = "application",
-		[PARTY_PEER] = "visitor",
-		[PARTY_SESSION] = "session",
+	    [PARTY_NONE] = "nobody",
+	    [PARTY_LOCAL] = "application",
+	    [PARTY_PEER] = "visitor",
+	    [PARTY_SESSION] = "session",
 	};
 
 	return t[p];

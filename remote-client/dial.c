@@ -13,20 +13,20 @@
 #include "tunnel/handshake.h"
 #include "tunnel/session.h"
 
-#define BACKOFF_FIRST	(400 * MS)	/* the pause is from half of it on */
-#define BACKOFF_MAX	(20 * (uint64_t)SECOND)
-#define BACKOFF_SLOW	3	/* attempts that a refusal counts for: 3.2 s */
-#define STANDBY_PAUSE	(2 * (uint64_t)SECOND)
-#define STEADY_AFTER	(5 * (uint64_t)SECOND)	/* up so long: start over */
-#define DIAL_READ	16384
+#define BACKOFF_FIRST (400 * MS) /* the pause is from half of it on */
+#define BACKOFF_MAX (20 * (uint64_t)SECOND)
+#define BACKOFF_SLOW 3 /* attempts that a refusal counts for: 3.2 s */
+#define STANDBY_PAUSE (2 * (uint64_t)SECOND)
+#define STEADY_AFTER (5 * (uint64_t)SECOND) /* up so long: start over */
+#define DIAL_READ 16384
 
 enum dial_state {
-	DIAL_IDLE,		/* until another dial has a session */
+	DIAL_IDLE, /* until another dial has a session */
 	DIAL_RESOLVING,
 	DIAL_CONNECTING,
 	DIAL_SHAKING,
 	DIAL_UP,
-	DIAL_WAITING,		/* to dial again */
+	DIAL_WAITING, /* to dial again */
 	DIAL_STOPPED,
 };
 
@@ -35,19 +35,19 @@ struct dial {
 	struct worker *worker;
 	unsigned index;
 	enum dial_state state;
-	struct timer timer;	/* a deadline, or when to dial again */
+	struct timer timer; /* a deadline, or when to dial again */
 	struct lookup *lookup;
-	struct tcp *tcp;	/* CONNECTING, SHAKING */
+	struct tcp *tcp; /* CONNECTING, SHAKING */
 	struct handshake handshake;
 	struct address addresses[RESOLVER_ADDRESSES];
 	size_t naddresses, next;
-	size_t server;		/* of config->servers */
-	unsigned attempts;	/* failed ones, for the backoff */
+	size_t server; /* of config->servers */
+	unsigned attempts; /* failed ones, for the backoff */
 	uint64_t serial;
 	uint64_t up_since;
 	uint8_t server_instance[INS_INSTANCE_SIZE];
 	struct session *session;
-	char text[HOSTPORT_TEXT_MAX];	/* the server, as configured */
+	char text[HOSTPORT_TEXT_MAX]; /* the server, as configured */
 };
 
 struct worker *
@@ -62,7 +62,8 @@ driver_of(struct dial *d)
 	return worker_driver(d->worker);
 }
 
-static void dial_begin(struct dial *d);
+static void
+dial_begin(struct dial *d);
 
 /* How long to wait before the next attempt: equal jitter. */
 static uint64_t
@@ -85,8 +86,7 @@ static void
 wait_then_dial(struct dial *d, uint64_t pause)
 {
 	d->state = DIAL_WAITING;
-	timer_set(&driver_of(d)->timers, &d->timer,
-	    driver_of(d)->now + pause);
+	timer_set(&driver_of(d)->timers, &d->timer, driver_of(d)->now + pause);
 }
 
 static void
@@ -158,9 +158,11 @@ heed(struct dial *d, unsigned code)
 	case INS_END_REPLACED:
 		if (roll_stand_by(&d->client->roll))
 			log_event(LOG_WARN, "standby", "remote",
-			    d->client->config->name, "reason", "another "
+			    d->client->config->name, "reason",
+			    "another "
 			    "remote-client has this name; waiting until it "
-			    "is free", NULL);
+			    "is free",
+			    NULL);
 		slow_down(d);
 		break;
 	case INS_END_PROTOCOL:
@@ -199,7 +201,9 @@ on_ended(struct session *s, unsigned code, const char *why)
 }
 
 static const struct session_events events = {
-	application_open, application_finished, on_ended,
+    application_open,
+    application_finished,
+    on_ended,
 };
 
 struct wake_message {
@@ -258,16 +262,16 @@ start_session(struct dial *d, uint64_t id)
 	const struct config *c = d->client->config;
 	bool classic = c->dialect == CONFIG_CLASSIC;
 	struct session_config config = {
-		.dialect = classic ? INS_CLASSIC : INS_EXTENDED,
-		.id = id,
-		.driver = driver_of(d),
-		.process = &d->client->memory,
-		.memory = c->session_memory,
-		.heartbeat = c->heartbeat_interval * MS,
-		.stall = c->classic_stall * MS,
-		.events = &events,
-		.all = &d->worker->sessions,
-		.owner = d,
+	    .dialect = classic ? INS_CLASSIC : INS_EXTENDED,
+	    .id = id,
+	    .driver = driver_of(d),
+	    .process = &d->client->memory,
+	    .memory = c->session_memory,
+	    .heartbeat = c->heartbeat_interval * MS,
+	    .stall = c->classic_stall * MS,
+	    .events = &events,
+	    .all = &d->worker->sessions,
+	    .owner = d,
 	};
 	struct carrier *carrier;
 	const uint8_t *rest;
@@ -313,16 +317,17 @@ say_register(struct dial *d, const struct ins_hello *hello)
 	static const char software[] = "port-proxy " PORT_PROXY_VERSION;
 	const char *name = d->client->config->name;
 	struct ins_register g = {
-		.name = {(const uint8_t *)name, strlen(name)},
-		.instance = d->client->instance,
-		.serial = d->serial,
-		.software = {(const uint8_t *)software, sizeof(software) - 1},
+	    .name = {(const uint8_t *)name, strlen(name)},
+	    .instance = d->client->instance,
+	    .serial = d->serial,
+	    .software = {(const uint8_t *)software, sizeof(software) - 1},
 	};
 	uint8_t held[INS_HELD_MAX * 8], buf[6 + INS_REGISTER_MAX];
 	size_t n;
 
 	if (hello->version != INS_VERSION) {
-		failed(d, "the proxy-server speaks another version; "
+		failed(d,
+		    "the proxy-server speaks another version; "
 		    "update it, or the one that `server` names");
 		return false;
 	}
@@ -338,8 +343,10 @@ refused(struct dial *d, const struct ins_end *end)
 	char reason[512];
 
 	snprintf(reason, sizeof(reason), "the proxy-server refused: %s%s",
-	    ins_end_text(end->code), end->code == INS_END_UNKNOWN_NAME ?
-	    "; is `name` one of its `remote_name`s?" : "");
+	    ins_end_text(end->code),
+	    end->code == INS_END_UNKNOWN_NAME ?
+		"; is `name` one of its `remote_name`s?" :
+		"");
 	heed(d, end->code);
 	failed(d, reason);
 }
@@ -353,8 +360,7 @@ broken(struct dial *d, const struct handshake_event *e)
 
 	slow_down(d);
 	if (d->handshake.extended) {
-		n = ins_end_encode(buf, sizeof(buf), (uint16_t)e->code,
-		    e->why);
+		n = ins_end_encode(buf, sizeof(buf), (uint16_t)e->code, e->why);
 		if (!say(d, buf, n))
 			return;
 	}
@@ -392,7 +398,8 @@ step(struct dial *d)
 static const char *
 closed_reason(const struct dial *d)
 {
-	return d->handshake.answered ? "closed in the handshake" :
+	return d->handshake.answered ?
+	    "closed in the handshake" :
 	    "closed without an answer; if it is a classic proxy-server set "
 	    "`dialect: classic`, else check `server`";
 }
@@ -409,8 +416,9 @@ on_shaking(struct tcp *t)
 		if (n < 0 && errno == EAGAIN)
 			return;
 		if (n <= 0) {
-			failed(d, n == 0 || errno == ECONNRESET ?
-			    closed_reason(d) : strerror(errno));
+			failed(d,
+			    n == 0 || errno == ECONNRESET ? closed_reason(d) :
+							    strerror(errno));
 			return;
 		}
 		if (handshake_add(&d->handshake, buf, (size_t)n) < 0) {
@@ -448,7 +456,8 @@ begin_handshake(struct dial *d)
 }
 
 /* The next address of the name, or the end of the attempt. */
-static void connect_next(struct dial *d, const char *reason);
+static void
+connect_next(struct dial *d, const char *reason);
 
 static void
 on_connecting(struct tcp *t)
@@ -502,8 +511,8 @@ static void
 connect_next(struct dial *d, const char *reason)
 {
 	d->state = DIAL_CONNECTING;
-	timer_set(&driver_of(d)->timers, &d->timer, driver_of(d)->now +
-	    d->client->config->connect_timeout * MS);
+	timer_set(&driver_of(d)->timers, &d->timer,
+	    driver_of(d)->now + d->client->config->connect_timeout * MS);
 	while (d->next < d->naddresses) {
 		if (connect_to(d, &d->addresses[d->next++]) == 0)
 			return;
@@ -538,10 +547,12 @@ on_timer(struct timer *t)
 		connect_next(d, "no answer within connect_timeout");
 		break;
 	case DIAL_SHAKING:
-		failed(d, d->handshake.answered ?
-		    "handshake not finished in time" : "no answer; if it is "
-		    "a classic proxy-server set `dialect: classic`, else "
-		    "check `server`");
+		failed(d,
+		    d->handshake.answered ?
+			"handshake not finished in time" :
+			"no answer; if it is "
+			"a classic proxy-server set `dialect: classic`, else "
+			"check `server`");
 		break;
 	case DIAL_WAITING:
 		/* One failure is enough to know of: only the first retries. */
@@ -591,8 +602,7 @@ dials_init(struct client *client, unsigned n)
 		d->worker = &client->workers[i % client->nworkers];
 		d->index = i;
 		d->timer.expired = on_timer;
-		handshake_init(&d->handshake, false,
-		    driver_of(d)->allocator);
+		handshake_init(&d->handshake, false, driver_of(d)->allocator);
 	}
 	return 0;
 }

@@ -32,8 +32,10 @@ wait_for_end(void)
 	int signal;
 
 	while ((signal = daemon_wait_signal()) == SIGHUP)
-		log_event(LOG_WARN, "reload", "reason", "this version does "
-		    "not reload; restart it to use a changed file", NULL);
+		log_event(LOG_WARN, "reload", "reason",
+		    "this version does "
+		    "not reload; restart it to use a changed file",
+		    NULL);
 	log_event(LOG_INFO, "stopping", "signal",
 	    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
 }
@@ -55,8 +57,9 @@ client_init(struct client *client, const struct config *config)
 	unsigned workers;
 
 	client->config = config;
-	budget_init(&client->memory, config->memory != 0 ? config->memory :
-	    daemon_memory(), PROCESS_RESERVE);
+	budget_init(&client->memory,
+	    config->memory != 0 ? config->memory : daemon_memory(),
+	    PROCESS_RESERVE);
 	workers = config->workers != 0 ? config->workers : daemon_cores();
 	if (workers_init(client, workers) < 0)
 		return -1;
@@ -70,7 +73,7 @@ client_init(struct client *client, const struct config *config)
 int
 main(int argc, char **argv)
 {
-	static struct resolver names, servers;	/* outlive main: resolver.h */
+	static struct resolver names, servers; /* outlive main: resolver.h */
 	struct config *config = daemon_start(argc, argv, CONFIG_CLIENT);
 	struct client client = {.names = &names, .servers = &servers};
 	int error;
@@ -87,8 +90,8 @@ main(int argc, char **argv)
 	dials_start(&client);
 	error = workers_start(&client);
 	if (error != 0)
-		log_event(LOG_ERROR, "cannot-start", "reason",
-		    strerror(error), NULL);
+		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
+		    NULL);
 	else {
 		log_ready(&client);
 		wait_for_end();

@@ -42,8 +42,7 @@ roll_settle(struct roll *r, unsigned i)
 }
 
 void
-roll_hold(struct roll *r, unsigned i, uint64_t session,
-    const uint8_t *server)
+roll_hold(struct roll *r, unsigned i, uint64_t session, const uint8_t *server)
 {
 	pthread_mutex_lock(&r->lock);
 	r->entries[i].unsettled = 0;

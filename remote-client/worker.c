@@ -65,8 +65,8 @@ end_all(struct worker *w)
 static void
 deliver_stop(struct message *m)
 {
-	struct worker *w = container_of(m, struct stop_message, message)->
-	    worker;
+	struct worker *w =
+	    container_of(m, struct stop_message, message)->worker;
 
 	end_all(w);
 	loop_stop(&w->loop);
@@ -85,8 +85,7 @@ workers_stop(struct client *client)
 		stops[i].message.deliver = deliver_stop;
 		stops[i].worker = &client->workers[i];
 		if (client->workers[i].running)
-			loop_post(&client->workers[i].loop,
-			    &stops[i].message);
+			loop_post(&client->workers[i].loop, &stops[i].message);
 	}
 	for (i = 0; i < client->nworkers; i++)
 		if (client->workers[i].running)

@@ -18,7 +18,9 @@ system_release(void *context, void *memory)
 }
 
 const struct allocator allocator_system = {
-	system_alloc, system_release, NULL,
+    system_alloc,
+    system_release,
+    NULL,
 };
 
 void *

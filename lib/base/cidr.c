@@ -6,7 +6,7 @@
 
 #include "base/decimal.h"
 
-#define IPV4_PREFIX 96	/* of ::ffff:0:0/96, where IPv4 is kept */
+#define IPV4_PREFIX 96 /* of ::ffff:0:0/96, where IPv4 is kept */
 
 /* A piece of the text; at is NULL when the piece is not there. */
 struct piece {
@@ -104,10 +104,10 @@ read_prefix(const struct piece *piece, unsigned base, unsigned *prefix)
 {
 	uint64_t value = 128 - base;
 
-	if (piece->at != NULL && decimal_parse(piece->at, piece->len,
-	    128 - base, &value) != 0)
+	if (piece->at != NULL &&
+	    decimal_parse(piece->at, piece->len, 128 - base, &value) != 0)
 		return base == 0 ? "PREFIX must be 0 to 128" :
-		    "PREFIX must be 0 to 32";
+				   "PREFIX must be 0 to 32";
 	*prefix = base + (unsigned)value;
 	return NULL;
 }
@@ -125,7 +125,7 @@ read_ports(const struct piece *piece, uint16_t *first, uint16_t *last)
 	if (dash != NULL) {
 		len = (size_t)(dash - piece->at);
 		if (decimal_parse(dash + 1, piece->len - len - 1, UINT16_MAX,
-		    &high) != 0)
+			&high) != 0)
 			goto bad;
 	}
 	if (decimal_parse(piece->at, len, UINT16_MAX, &low) != 0 || low == 0)
@@ -187,8 +187,8 @@ cidr_parse(const char *text, struct cidr *cidr, const char **why)
 	if (*why == NULL)
 		*why = read_prefix(&p.prefix, base, &parsed.prefix);
 	if (*why == NULL)
-		*why = read_ports(&p.ports, &parsed.port_first,
-		    &parsed.port_last);
+		*why =
+		    read_ports(&p.ports, &parsed.port_first, &parsed.port_last);
 	if (*why == NULL && !host_bits_clear(&parsed.address, parsed.prefix))
 		*why = "bits below PREFIX must be 0";
 	if (*why != NULL)
@@ -206,8 +206,9 @@ cidr_format(const struct cidr *cidr, char *buf, size_t size)
 	if (IN6_IS_ADDR_V4MAPPED(address) && cidr->prefix >= IPV4_PREFIX)
 		snprintf(buf, size, "%s/%u:%u-%u",
 		    inet_ntop(AF_INET, &address->s6_addr[12], text,
-		    sizeof(text)), cidr->prefix - IPV4_PREFIX,
-		    (unsigned)cidr->port_first, (unsigned)cidr->port_last);
+			sizeof(text)),
+		    cidr->prefix - IPV4_PREFIX, (unsigned)cidr->port_first,
+		    (unsigned)cidr->port_last);
 	else
 		snprintf(buf, size, "[%s/%u]:%u-%u",
 		    inet_ntop(AF_INET6, address, text, sizeof(text)),

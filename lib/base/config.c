@@ -7,7 +7,7 @@
 #include "base/yaml.h"
 
 /* What a remote-client may connect to when the file does not say. */
-static const char *const loopback[] = { "127.0.0.1", "::1" };
+static const char *const loopback[] = {"127.0.0.1", "::1"};
 #define NLOOPBACK (sizeof(loopback) / sizeof(loopback[0]))
 
 /* 0, or -1 when memory ran out. */
@@ -19,14 +19,14 @@ default_targets(struct config *config)
 
 	if (config->nallow_targets > 0)
 		return 0;
-	config->allow_targets = calloc(NLOOPBACK,
-	    sizeof(*config->allow_targets));
+	config->allow_targets =
+	    calloc(NLOOPBACK, sizeof(*config->allow_targets));
 	if (config->allow_targets == NULL)
 		return -1;
 	config->nallow_targets = NLOOPBACK;
 	for (i = 0; i < NLOOPBACK; i++)
-		if (cidr_parse(loopback[i], &config->allow_targets[i],
-		    &why) != 0)
+		if (cidr_parse(loopback[i], &config->allow_targets[i], &why) !=
+		    0)
 			abort();
 	return 0;
 }
@@ -70,8 +70,7 @@ config_parse(const char *text, size_t len, const char *name,
 }
 
 struct config *
-config_load(const char *path, enum config_role role, char *error,
-    size_t size)
+config_load(const char *path, enum config_role role, char *error, size_t size)
 {
 	struct config *config = NULL;
 	struct yaml_tree *tree;

@@ -127,14 +127,14 @@ config_map_read(const struct yaml_node *node, const struct config_keys *table,
 			store(key, (char *)object + key->offset, key->preset);
 	}
 	for (value = yaml_node_first(node); value != NULL;
-	    value = yaml_node_next(value)) {
+	     value = yaml_node_next(value)) {
 		i = find_key(table, yaml_node_text(yaml_node_key(value)));
 		if (i == table->count)
 			return unknown_key(yaml_node_key(value), table);
 		key = &table->keys[i];
 		seen |= UINT32_C(1) << i;
 		if (key->read(context, value, key,
-		    (char *)object + key->offset) != 0)
+			(char *)object + key->offset) != 0)
 			return -1;
 	}
 	for (i = 0; i < table->count; i++) {

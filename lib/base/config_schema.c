@@ -12,39 +12,46 @@
 #include "base/config_once.h"
 #include "base/decimal.h"
 
-#define REMOTE_NAME_MAX	255	/* PROTOCOL.md, "Name" */
+#define REMOTE_NAME_MAX 255 /* PROTOCOL.md, "Name" */
 
-#define SERVER		(1u << CONFIG_SERVER)
-#define CLIENT		(1u << CONFIG_CLIENT)
-#define BOTH		(SERVER | CLIENT)
+#define SERVER (1u << CONFIG_SERVER)
+#define CLIENT (1u << CONFIG_CLIENT)
+#define BOTH (SERVER | CLIENT)
 
-#define SECOND		UINT64_C(1000)		/* in ms */
-#define MINUTE		(60 * SECOND)
-#define HOUR		(60 * MINUTE)
-#define MIB		(UINT64_C(1) << 20)
-#define GIB		(UINT64_C(1) << 30)
+#define SECOND UINT64_C(1000) /* in ms */
+#define MINUTE (60 * SECOND)
+#define HOUR (60 * MINUTE)
+#define MIB (UINT64_C(1) << 20)
+#define GIB (UINT64_C(1) << 30)
 
-#define COUNT(array)	(sizeof(array) / sizeof((array)[0]))
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The field of a number or a choice. */
 #define NUMBER(type, member) \
 	.offset = offsetof(struct type, member), \
 	.width = sizeof(((struct type *)NULL)->member)
 
-#define WHAT_ADDRESS	"host:port"
-#define WHAT_NAME	"a name of 1 to 255 bytes without control characters"
+#define WHAT_ADDRESS "host:port"
+#define WHAT_NAME "a name of 1 to 255 bytes without control characters"
 
 static const char *const type_words[] = {
-	[CONFIG_TCP] = "tcp", [CONFIG_HTTP] = "http", NULL,
+    [CONFIG_TCP] = "tcp",
+    [CONFIG_HTTP] = "http",
+    NULL,
 };
 
 static const char *const dialect_words[] = {
-	[CONFIG_EXTENDED] = "extended", [CONFIG_CLASSIC] = "classic", NULL,
+    [CONFIG_EXTENDED] = "extended",
+    [CONFIG_CLASSIC] = "classic",
+    NULL,
 };
 
 static const char *const log_words[] = {
-	[CONFIG_ERROR] = "error", [CONFIG_WARN] = "warn",
-	[CONFIG_INFO] = "info", [CONFIG_DEBUG] = "debug", NULL,
+    [CONFIG_ERROR] = "error",
+    [CONFIG_WARN] = "warn",
+    [CONFIG_INFO] = "info",
+    [CONFIG_DEBUG] = "debug",
+    NULL,
 };
 
 /* What the functions of the tables get as context. */
@@ -153,7 +160,7 @@ read_target(void *context, const struct yaml_node *node,
 	if (yaml_value_string(node, key->what, &text) != 0)
 		return -1;
 	if (decimal_parse(text, strlen(text), UINT16_MAX, &port) == 0)
-		target->port = (uint16_t)port;	/* host stays "" */
+		target->port = (uint16_t)port; /* host stays "" */
 	else if (read_address(node, key->what, target) != 0)
 		return -1;
 	if (target->port == 0)
@@ -162,19 +169,26 @@ read_target(void *context, const struct yaml_node *node,
 }
 
 static const struct config_key listener_keys[] = {
-	{ .name = "type", .read = config_map_choice,
-	  NUMBER(config_listener, type), .required = BOTH,
-	  .what = "tcp or http", .words = type_words },
-	{ .name = "bind", .read = read_bind,
-	  .offset = offsetof(struct config_listener, bind), .required = BOTH,
-	  .what = WHAT_ADDRESS },
-	{ .name = "remote", .read = read_target,
-	  .offset = offsetof(struct config_listener, target),
-	  .required = BOTH,
-	  .what = "a port from 1 to 65535 or host:port" },
+    {.name = "type",
+	.read = config_map_choice,
+	NUMBER(config_listener, type),
+	.required = BOTH,
+	.what = "tcp or http",
+	.words = type_words},
+    {.name = "bind",
+	.read = read_bind,
+	.offset = offsetof(struct config_listener, bind),
+	.required = BOTH,
+	.what = WHAT_ADDRESS},
+    {.name = "remote",
+	.read = read_target,
+	.offset = offsetof(struct config_listener, target),
+	.required = BOTH,
+	.what = "a port from 1 to 65535 or host:port"},
 };
 static const struct config_keys listener_table = {
-	listener_keys, COUNT(listener_keys),
+    listener_keys,
+    COUNT(listener_keys),
 };
 
 /* For the table: field is the struct config_remote. */
@@ -193,24 +207,29 @@ read_port_list(void *context, const struct yaml_node *node,
 	remote->listeners = listener;
 	remote->nlisteners = yaml_node_count(node);
 	for (entry = yaml_node_first(node); entry != NULL;
-	    entry = yaml_node_next(entry), listener++) {
+	     entry = yaml_node_next(entry), listener++) {
 		listener->line = yaml_node_line(entry);
 		if (config_map_read(entry, &listener_table, r->role, r,
-		    listener) != 0)
+			listener) != 0)
 			return -1;
 	}
 	return 0;
 }
 
 static const struct config_key remote_keys[] = {
-	{ .name = "remote_name", .read = read_remote_name,
-	  .offset = offsetof(struct config_remote, name), .required = BOTH,
-	  .what = WHAT_NAME },
-	{ .name = "port_list", .read = read_port_list, .required = BOTH,
-	  .what = "a list of listeners" },
+    {.name = "remote_name",
+	.read = read_remote_name,
+	.offset = offsetof(struct config_remote, name),
+	.required = BOTH,
+	.what = WHAT_NAME},
+    {.name = "port_list",
+	.read = read_port_list,
+	.required = BOTH,
+	.what = "a list of listeners"},
 };
 static const struct config_keys remote_table = {
-	remote_keys, COUNT(remote_keys),
+    remote_keys,
+    COUNT(remote_keys),
 };
 
 /* For the table: field is the struct config, here and below. */
@@ -229,10 +248,10 @@ read_proxy(void *context, const struct yaml_node *node,
 	config->remotes = remote;
 	config->nremotes = yaml_node_count(node);
 	for (entry = yaml_node_first(node); entry != NULL;
-	    entry = yaml_node_next(entry), remote++) {
+	     entry = yaml_node_next(entry), remote++) {
 		remote->line = yaml_node_line(entry);
-		if (config_map_read(entry, &remote_table, r->role, r,
-		    remote) != 0)
+		if (config_map_read(entry, &remote_table, r->role, r, remote) !=
+		    0)
 			return -1;
 	}
 	return 0;
@@ -269,7 +288,7 @@ read_servers(void *context, const struct yaml_node *node,
 		config->servers = server;
 		config->nservers = yaml_node_count(node);
 		for (entry = yaml_node_first(node); entry != NULL;
-		    entry = yaml_node_next(entry))
+		     entry = yaml_node_next(entry))
 			if (read_server(entry, server++) != 0)
 				return -1;
 		return 0;
@@ -299,7 +318,7 @@ read_targets(void *context, const struct yaml_node *node,
 	config->allow_targets = target;
 	config->nallow_targets = yaml_node_count(node);
 	for (entry = yaml_node_first(node); entry != NULL;
-	    entry = yaml_node_next(entry), target++) {
+	     entry = yaml_node_next(entry), target++) {
 		if (yaml_value_string(entry, what, &text) != 0)
 			return -1;
 		if (cidr_parse(text, target, &why) != 0)
@@ -309,65 +328,102 @@ read_targets(void *context, const struct yaml_node *node,
 }
 
 static const struct config_key top_keys[] = {
-	/* proxy-server */
-	{ .name = "bind", .read = read_bind,
-	  .offset = offsetof(struct config, bind), .required = SERVER,
-	  .what = WHAT_ADDRESS },
-	{ .name = "proxy", .read = read_proxy, .required = SERVER,
-	  .what = "a list of remotes" },
-	{ .name = "wait_for_remote", .read = config_map_duration,
-	  NUMBER(config, wait_for_remote), .preset = 3 * SECOND,
-	  .range = { 0, 10 * MINUTE, false } },
-	{ .name = "max_waiting", .read = config_map_integer,
-	  NUMBER(config, max_waiting), .preset = 1000,
-	  .range = { 0, 1000000, false } },
-	{ .name = "handshake_timeout", .read = config_map_duration,
-	  NUMBER(config, handshake_timeout), .preset = 5 * SECOND,
-	  .range = { SECOND / 10, 10 * MINUTE, false } },
+    /* proxy-server */
+    {.name = "bind",
+	.read = read_bind,
+	.offset = offsetof(struct config, bind),
+	.required = SERVER,
+	.what = WHAT_ADDRESS},
+    {.name = "proxy",
+	.read = read_proxy,
+	.required = SERVER,
+	.what = "a list of remotes"},
+    {.name = "wait_for_remote",
+	.read = config_map_duration,
+	NUMBER(config, wait_for_remote),
+	.preset = 3 * SECOND,
+	.range = {0, 10 * MINUTE, false}},
+    {.name = "max_waiting",
+	.read = config_map_integer,
+	NUMBER(config, max_waiting),
+	.preset = 1000,
+	.range = {0, 1000000, false}},
+    {.name = "handshake_timeout",
+	.read = config_map_duration,
+	NUMBER(config, handshake_timeout),
+	.preset = 5 * SECOND,
+	.range = {SECOND / 10, 10 * MINUTE, false}},
 
-	/* remote-client */
-	{ .name = "name", .read = read_name,
-	  .offset = offsetof(struct config, name), .required = CLIENT,
-	  .what = WHAT_NAME },
-	{ .name = "server", .read = read_servers, .required = CLIENT,
-	  .what = WHAT_ADDRESS },
-	{ .name = "dialect", .read = config_map_choice,
-	  NUMBER(config, dialect), .preset = CONFIG_EXTENDED,
-	  .what = "extended or classic", .words = dialect_words },
-	{ .name = "tunnels", .read = config_map_integer,
-	  NUMBER(config, tunnels), .preset = 0, .range = { 1, 64, true } },
-	{ .name = "allow_targets", .read = read_targets,
-	  .what = "a list of networks" },
-	{ .name = "connect_timeout", .read = config_map_duration,
-	  NUMBER(config, connect_timeout), .preset = 5 * SECOND,
-	  .range = { SECOND / 10, 10 * MINUTE, false } },
+    /* remote-client */
+    {.name = "name",
+	.read = read_name,
+	.offset = offsetof(struct config, name),
+	.required = CLIENT,
+	.what = WHAT_NAME},
+    {.name = "server",
+	.read = read_servers,
+	.required = CLIENT,
+	.what = WHAT_ADDRESS},
+    {.name = "dialect",
+	.read = config_map_choice,
+	NUMBER(config, dialect),
+	.preset = CONFIG_EXTENDED,
+	.what = "extended or classic",
+	.words = dialect_words},
+    {.name = "tunnels",
+	.read = config_map_integer,
+	NUMBER(config, tunnels),
+	.preset = 0,
+	.range = {1, 64, true}},
+    {.name = "allow_targets",
+	.read = read_targets,
+	.what = "a list of networks"},
+    {.name = "connect_timeout",
+	.read = config_map_duration,
+	NUMBER(config, connect_timeout),
+	.preset = 5 * SECOND,
+	.range = {SECOND / 10, 10 * MINUTE, false}},
 
-	/* Both daemons. */
-	{ .name = "workers", .read = config_map_integer,
-	  NUMBER(config, workers), .preset = 0, .range = { 1, 256, true } },
-	{ .name = "log_level", .read = config_map_choice,
-	  NUMBER(config, log_level), .preset = CONFIG_INFO,
-	  .what = "error, warn, info or debug", .words = log_words },
-	{ .name = "heartbeat_interval", .read = config_map_duration,
-	  NUMBER(config, heartbeat_interval), .preset = 5 * SECOND,
-	  .range = { SECOND / 10, 10 * MINUTE, false } },
-	{ .name = "classic_stall", .read = config_map_duration,
-	  NUMBER(config, classic_stall), .preset = 30 * SECOND,
-	  .range = { SECOND, HOUR, false } },
-	{ .name = "session_memory", .read = config_map_size,
-	  NUMBER(config, session_memory), .preset = 256 * MIB,
-	  .range = { MIB, 64 * GIB, false } },
-	{ .name = "memory", .read = config_map_size,
-	  NUMBER(config, memory), .preset = 0,
-	  .range = { 16 * MIB, 1024 * GIB, true } },
+    /* Both daemons. */
+    {.name = "workers",
+	.read = config_map_integer,
+	NUMBER(config, workers),
+	.preset = 0,
+	.range = {1, 256, true}},
+    {.name = "log_level",
+	.read = config_map_choice,
+	NUMBER(config, log_level),
+	.preset = CONFIG_INFO,
+	.what = "error, warn, info or debug",
+	.words = log_words},
+    {.name = "heartbeat_interval",
+	.read = config_map_duration,
+	NUMBER(config, heartbeat_interval),
+	.preset = 5 * SECOND,
+	.range = {SECOND / 10, 10 * MINUTE, false}},
+    {.name = "classic_stall",
+	.read = config_map_duration,
+	NUMBER(config, classic_stall),
+	.preset = 30 * SECOND,
+	.range = {SECOND, HOUR, false}},
+    {.name = "session_memory",
+	.read = config_map_size,
+	NUMBER(config, session_memory),
+	.preset = 256 * MIB,
+	.range = {MIB, 64 * GIB, false}},
+    {.name = "memory",
+	.read = config_map_size,
+	NUMBER(config, memory),
+	.preset = 0,
+	.range = {16 * MIB, 1024 * GIB, true}},
 };
-static const struct config_keys top_table = { top_keys, COUNT(top_keys) };
+static const struct config_keys top_table = {top_keys, COUNT(top_keys)};
 
 int
 config_schema_read(const struct yaml_node *root, enum config_role role,
     struct config *config)
 {
-	struct reader r = { .role = role };
+	struct reader r = {.role = role};
 	int rc;
 
 	rc = config_map_read(root, &top_table, role, &r, config);

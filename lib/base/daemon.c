@@ -27,14 +27,16 @@ usage(FILE *to, enum config_role role)
 	    "  -t         check the configuration and exit\n"
 	    "  -v         log debug lines, whatever log_level says\n"
 	    "  --help     print this and exit\n"
-	    "  --version  print the version and exit\n", name_of(role));
+	    "  --version  print the version and exit\n",
+	    name_of(role));
 }
 
 static const char *
 default_path(void)
 {
 	static const char *const paths[] = {
-		"./config.yaml", "/etc/port-proxy/config.yaml",
+	    "./config.yaml",
+	    "/etc/port-proxy/config.yaml",
 	};
 
 	return access(paths[0], F_OK) == 0 ? paths[0] : paths[1];
@@ -44,10 +46,10 @@ static void
 set_level(const struct config *c, bool verbose)
 {
 	static const enum log_level levels[] = {
-		[CONFIG_ERROR] = LOG_ERROR,
-		[CONFIG_WARN] = LOG_WARN,
-		[CONFIG_INFO] = LOG_INFO,
-		[CONFIG_DEBUG] = LOG_DEBUG,
+	    [CONFIG_ERROR] = LOG_ERROR,
+	    [CONFIG_WARN] = LOG_WARN,
+	    [CONFIG_INFO] = LOG_INFO,
+	    [CONFIG_DEBUG] = LOG_DEBUG,
 	};
 
 	log_set_level(verbose ? LOG_DEBUG : levels[c->log_level]);
@@ -57,9 +59,9 @@ struct config *
 daemon_start(int argc, char **argv, enum config_role role)
 {
 	static const struct option options[] = {
-		{"help", no_argument, NULL, 'h'},
-		{"version", no_argument, NULL, 'V'},
-		{NULL, 0, NULL, 0},
+	    {"help", no_argument, NULL, 'h'},
+	    {"version", no_argument, NULL, 'V'},
+	    {NULL, 0, NULL, 0},
 	};
 	bool test = false, verbose = false;
 	const char *path = NULL;
@@ -92,8 +94,8 @@ daemon_start(int argc, char **argv, enum config_role role)
 		usage(stderr, role);
 		exit(1);
 	}
-	config = config_load(path != NULL ? path : default_path(), role,
-	    error, sizeof(error));
+	config = config_load(path != NULL ? path : default_path(), role, error,
+	    sizeof(error));
 	if (config == NULL) {
 		fprintf(stderr, "%s\n", error);
 		exit(1);

@@ -10,7 +10,7 @@
 
 #include "base/decimal.h"
 
-#define LABEL_MAX 63	/* RFC 1035, 2.3.4 */
+#define LABEL_MAX 63 /* RFC 1035, 2.3.4 */
 
 static const char letters[] =
     "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";

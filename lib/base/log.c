@@ -17,8 +17,8 @@ static _Atomic int log_level = LOG_INFO;
 /* Lines written lately, by hash: a small cache, so some repeats may pass. */
 static struct {
 	uint64_t hash;
-	int64_t until;		/* ms, CLOCK_MONOTONIC */
-	unsigned written;	/* since it was first written */
+	int64_t until; /* ms, CLOCK_MONOTONIC */
+	unsigned written; /* since it was first written */
 	uint64_t held;
 } repeats[REPEAT_SLOTS];
 static pthread_mutex_t repeats_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -32,7 +32,7 @@ log_set_level(enum log_level level)
 static void
 put(struct log_line *l, const char *data, size_t len)
 {
-	size_t room = sizeof(l->text) - 1 - l->len;	/* 1 for the newline */
+	size_t room = sizeof(l->text) - 1 - l->len; /* 1 for the newline */
 
 	if (len > room)
 		len = room;
@@ -54,8 +54,7 @@ log_begin(struct log_line *l, enum log_level level, const char *event)
 	struct tm tm;
 	char time[32], ms[8];
 
-	if ((int)level >
-	    atomic_load_explicit(&log_level, memory_order_relaxed))
+	if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed))
 		return false;
 	clock_gettime(CLOCK_REALTIME, &now);
 	gmtime_r(&now.tv_sec, &tm);
@@ -78,8 +77,8 @@ plain(const uint8_t *v, size_t len)
 	size_t i;
 
 	for (i = 0; i < len; i++)
-		if (v[i] <= ' ' || v[i] == '"' || v[i] == '\\' ||
-		    v[i] == '=' || v[i] >= 0x7f)
+		if (v[i] <= ' ' || v[i] == '"' || v[i] == '\\' || v[i] == '=' ||
+		    v[i] >= 0x7f)
 			return false;
 	return len > 0;
 }

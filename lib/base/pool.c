@@ -5,9 +5,8 @@ class_of(size_t want)
 {
 	unsigned class = 0;
 
-	while (((size_t)BUFFER_MIN << class) < want &&
-	    class < POOL_CLASSES - 1)
-		class++;
+	while (((size_t)BUFFER_MIN << class) < want && class < POOL_CLASSES - 1)
+		class ++;
 	return class;
 }
 
@@ -35,7 +34,7 @@ pool_close(struct pool *p)
 {
 	unsigned class;
 
-	for (class = 0; class < POOL_CLASSES; class++)
+	for (class = 0; class < POOL_CLASSES; class ++)
 		release(p, class, p->count[class]);
 }
 
@@ -84,7 +83,7 @@ pool_idle(const struct pool *p)
 {
 	unsigned class;
 
-	for (class = 0; class < POOL_CLASSES; class++)
+	for (class = 0; class < POOL_CLASSES; class ++)
 		if (p->count[class] > 0)
 			return 1;
 	return 0;
@@ -98,7 +97,7 @@ pool_trim(struct pool *p, uint64_t now)
 	if (now - p->trimmed < POOL_IDLE_US)
 		return;
 	p->trimmed = now;
-	for (class = 0; class < POOL_CLASSES; class++) {
+	for (class = 0; class < POOL_CLASSES; class ++) {
 		release(p, class, p->least[class]);
 		p->least[class] = p->count[class];
 	}

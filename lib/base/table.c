@@ -49,8 +49,8 @@ grow(struct hash *h)
 	if (chains == NULL)
 		return;
 	for (i = 0; i < (h->nchains == 0 ? 1 : h->nchains); i++)
-		for (n = h->nchains == 0 ? h->single : h->chains[i];
-		    n != NULL; n = next) {
+		for (n = h->nchains == 0 ? h->single : h->chains[i]; n != NULL;
+		     n = next) {
 			next = n->next;
 			n->next = chains[n->hash & (nchains - 1)];
 			chains[n->hash & (nchains - 1)] = n;

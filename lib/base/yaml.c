@@ -18,9 +18,9 @@
 struct builder {
 	struct yaml_tree *tree;
 	struct yaml_node *open;
-	struct yaml_node *key;		/* in open, without a value so far */
+	struct yaml_node *key; /* in open, without a value so far */
 	unsigned depth;
-	bool ended;			/* a document is over */
+	bool ended; /* a document is over */
 };
 
 /*
@@ -120,8 +120,7 @@ take_node(struct builder *b, const yaml_event_t *e, const struct feature *f)
 		return -1;
 	if (f->anchor != NULL)
 		return yaml_node_error(node, "anchors are not supported");
-	if (f->tag != NULL && strcmp((const char *)f->tag,
-	    f->default_tag) != 0)
+	if (f->tag != NULL && strcmp((const char *)f->tag, f->default_tag) != 0)
 		return yaml_node_error(node, "tags are not supported");
 	if (node->kind == YAML_KEY && f->kind != YAML_SCALAR)
 		return yaml_node_error(node,
@@ -140,12 +139,12 @@ static int
 take_scalar(struct builder *b, const yaml_event_t *e)
 {
 	struct feature f = {
-		.kind = YAML_SCALAR,
-		.anchor = e->data.scalar.anchor,
-		.tag = e->data.scalar.tag,
-		.default_tag = YAML_DEFAULT_SCALAR_TAG,
-		.text = (const char *)e->data.scalar.value,
-		.len = e->data.scalar.length,
+	    .kind = YAML_SCALAR,
+	    .anchor = e->data.scalar.anchor,
+	    .tag = e->data.scalar.tag,
+	    .default_tag = YAML_DEFAULT_SCALAR_TAG,
+	    .text = (const char *)e->data.scalar.value,
+	    .len = e->data.scalar.length,
 	};
 
 	return take_node(b, e, &f);
@@ -155,7 +154,7 @@ static int
 take_start(struct builder *b, const yaml_event_t *e)
 {
 	/* YAML's sign for such a key, to be shown where one is refused. */
-	struct feature f = { .text = "?", .len = 1 };
+	struct feature f = {.text = "?", .len = 1};
 
 	if (e->type == YAML_SEQUENCE_START_EVENT) {
 		f.kind = YAML_LIST;
@@ -190,12 +189,14 @@ take_event(struct builder *b, const yaml_event_t *e)
 		return 0;
 	case YAML_ALIAS_EVENT:
 		node = node_new(b, YAML_SCALAR, &e->start_mark, "*", 1);
-		return node == NULL ? -1 :
+		return node == NULL ?
+		    -1 :
 		    yaml_node_error(node, "aliases are not supported");
 	case YAML_DOCUMENT_START_EVENT:
-		return !b->ended ? 0 :
+		return !b->ended ?
+		    0 :
 		    yaml_tree_error(b->tree, ":%zu:%zu: more than one document",
-		    e->start_mark.line + 1, e->start_mark.column + 1);
+			e->start_mark.line + 1, e->start_mark.column + 1);
 	case YAML_DOCUMENT_END_EVENT:
 		b->ended = true;
 		return 0;
@@ -267,7 +268,7 @@ static int
 parse(struct yaml_tree *tree, const char *text, size_t len)
 {
 	static const yaml_mark_t start;
-	struct builder b = { .tree = tree };
+	struct builder b = {.tree = tree};
 	yaml_parser_t parser;
 	int rc;
 
@@ -280,8 +281,7 @@ parse(struct yaml_tree *tree, const char *text, size_t len)
 	}
 	/* Set, so that UTF-16 is not guessed. */
 	yaml_parser_set_encoding(&parser, YAML_UTF8_ENCODING);
-	yaml_parser_set_input_string(&parser, (const unsigned char *)text,
-	    len);
+	yaml_parser_set_input_string(&parser, (const unsigned char *)text, len);
 	rc = build(&b, &parser, text);
 	yaml_parser_delete(&parser);
 	if (rc == 0 && tree->root == NULL) {
@@ -297,7 +297,9 @@ yaml_tree_parse(const char *text, size_t len, const char *name, char *error,
     size_t size)
 {
 	struct yaml_tree local = {
-		.name = name, .error = error, .size = size,
+	    .name = name,
+	    .error = error,
+	    .size = size,
 	};
 	struct yaml_tree *tree;
 
@@ -375,7 +377,9 @@ struct yaml_tree *
 yaml_tree_load(const char *path, char *error, size_t size)
 {
 	struct yaml_tree local = {
-		.name = path, .error = error, .size = size,
+	    .name = path,
+	    .error = error,
+	    .size = size,
 	};
 	struct yaml_tree *tree;
 	size_t len;

@@ -8,10 +8,10 @@
 #include "base/yaml.h"
 #include "base/yaml_internal.h"
 
-#define SHOWN_MAX	64	/* bytes of a value or a key in an error */
+#define SHOWN_MAX 64 /* bytes of a value or a key in an error */
 /* Each byte may become \xNN; then quotes, dots and the end. */
-#define SHOWN_SIZE	(SHOWN_MAX * 4 + sizeof("\"\"..."))
-#define PATH_SIZE	512
+#define SHOWN_SIZE (SHOWN_MAX * 4 + sizeof("\"\"..."))
+#define PATH_SIZE 512
 
 /* The parser has let only valid UTF-8 through, so the first byte tells. */
 static size_t
@@ -64,7 +64,8 @@ quote(const char *text, char buf[static SHOWN_SIZE])
 static const char *
 show_key(const char *text, char buf[static SHOWN_SIZE])
 {
-	size_t len = strspn(text, "abcdefghijklmnopqrstuvwxyz"
+	size_t len = strspn(text,
+	    "abcdefghijklmnopqrstuvwxyz"
 	    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
 
 	if (len == 0 || len > SHOWN_MAX || text[len] != '\0')
@@ -90,7 +91,8 @@ node_path(const struct yaml_node *node, char buf[static PATH_SIZE])
 	while (n > 0 && used < PATH_SIZE) {
 		node = chain[--n];
 		key = node->kind == YAML_KEY ? node->text :
-		    node->key != NULL ? node->key->text : NULL;
+		    node->key != NULL        ? node->key->text :
+					       NULL;
 		if (key != NULL)
 			used += (size_t)snprintf(buf + used, PATH_SIZE - used,
 			    "%s%s", used > 0 ? "." : "", show_key(key, shown));
@@ -196,7 +198,7 @@ const char *
 yaml_node_text(const struct yaml_node *node)
 {
 	static const char *const nothing[] = {
-		"", "~", "null", "Null", "NULL",	/* YAML 1.2, 10.3.2 */
+	    "", "~", "null", "Null", "NULL", /* YAML 1.2, 10.3.2 */
 	};
 	size_t i;
 

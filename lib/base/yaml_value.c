@@ -8,8 +8,8 @@
 #include "base/decimal.h"
 #include "base/yaml.h"
 
-#define AMOUNT_SIZE	32	/* 20 digits and a unit */
-#define WHAT_SIZE	128
+#define AMOUNT_SIZE 32 /* 20 digits and a unit */
+#define WHAT_SIZE 128
 
 struct unit {
 	const char *name;
@@ -18,24 +18,24 @@ struct unit {
 
 /* From the largest, so that the first that divides a value shows it best. */
 static const struct unit durations[] = {
-	{ "h",   3600000 },
-	{ "m",   60000 },
-	{ "s",   1000 },
-	{ "ms",  1 },
-	{ NULL,  0 },
+    {"h", 3600000},
+    {"m", 60000},
+    {"s", 1000},
+    {"ms", 1},
+    {NULL, 0},
 };
 
 static const struct unit sizes[] = {
-	{ "GiB", 1 << 30 },
-	{ "MiB", 1 << 20 },
-	{ "KiB", 1 << 10 },
-	{ "",    1 },
-	{ NULL,  0 },
+    {"GiB", 1 << 30},
+    {"MiB", 1 << 20},
+    {"KiB", 1 << 10},
+    {"", 1},
+    {NULL, 0},
 };
 
 static const struct unit numbers[] = {
-	{ "",    1 },
-	{ NULL,  0 },
+    {"", 1},
+    {NULL, 0},
 };
 
 static const char *
@@ -58,8 +58,8 @@ read_amount(const char *text, const struct unit *unit, uint64_t *value)
 
 	while (unit->name != NULL && strcmp(unit->name, text + len) != 0)
 		unit++;
-	if (unit->name == NULL || decimal_parse(text, len,
-	    UINT64_MAX / unit->scale, &count) != 0)
+	if (unit->name == NULL ||
+	    decimal_parse(text, len, UINT64_MAX / unit->scale, &count) != 0)
 		return false;
 	*value = count * unit->scale;
 	return true;
@@ -99,8 +99,8 @@ yaml_value_string(const struct yaml_node *node, const char *what,
 }
 
 int
-yaml_value_integer(const struct yaml_node *node,
-    const struct yaml_range *range, uint64_t *value)
+yaml_value_integer(const struct yaml_node *node, const struct yaml_range *range,
+    uint64_t *value)
 {
 	const char *text = yaml_node_text(node);
 	uint64_t read;

@@ -51,10 +51,12 @@ address_format(const struct address *a, char *buf, size_t size)
 bool
 address_numeric(const char *host, uint16_t port, struct address *a)
 {
-	struct addrinfo hints = {
-		.ai_flags = AI_NUMERICHOST,
-		.ai_socktype = SOCK_STREAM,
-	}, *found;
+	struct addrinfo hints =
+			    {
+				.ai_flags = AI_NUMERICHOST,
+				.ai_socktype = SOCK_STREAM,
+			    },
+			*found;
 	unsigned char v4[4];
 
 	memset(a, 0, sizeof(*a));
@@ -91,8 +93,8 @@ address_loopback(int family, uint16_t port)
 uint16_t
 address_port(const struct address *a)
 {
-	return ntohs(a->sa.sa_family == AF_INET6 ? a->in6.sin6_port :
-	    a->in.sin_port);
+	return ntohs(
+	    a->sa.sa_family == AF_INET6 ? a->in6.sin6_port : a->in.sin_port);
 }
 
 void
@@ -107,7 +109,8 @@ address_set_port(struct address *a, uint16_t port)
 bool
 address_equal(const struct address *a, const struct address *b)
 {
-	return a->len == b->len && memcmp(&a->storage, &b->storage, a->len) == 0;
+	return a->len == b->len &&
+	    memcmp(&a->storage, &b->storage, a->len) == 0;
 }
 
 static bool
@@ -139,10 +142,12 @@ int
 address_to_bind(const struct hostport *h, struct address *out, int max,
     const char **error)
 {
-	struct addrinfo hints = {
-		.ai_flags = AI_PASSIVE,
-		.ai_socktype = SOCK_STREAM,
-	}, *found, *a;
+	struct addrinfo hints =
+			    {
+				.ai_flags = AI_PASSIVE,
+				.ai_socktype = SOCK_STREAM,
+			    },
+			*found, *a;
 	int n = 0, status;
 
 	if (h->host[0] == '\0')
@@ -170,8 +175,8 @@ address_listen(const struct address *a, bool reuseport)
 {
 	int fd, on = 1, off = 0, saved;
 
-	fd = socket(a->sa.sa_family,
-	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+	    0);
 	if (fd < 0)
 		return -1;
 	/*
@@ -184,9 +189,10 @@ address_listen(const struct address *a, bool reuseport)
 	    setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof(on)) < 0)
 		goto fail;
 	/* [::] takes IPv4 too; any other IPv6 address cannot. */
-	if (a->sa.sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6,
-	    IPV6_V6ONLY, IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) ?
-	    &off : &on, sizeof(on)) < 0)
+	if (a->sa.sa_family == AF_INET6 &&
+	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY,
+		IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) ? &off : &on,
+		sizeof(on)) < 0)
 		goto fail;
 	if (bind(fd, &a->sa, a->len) < 0 || listen(fd, SOMAXCONN) < 0)
 		goto fail;
@@ -204,8 +210,8 @@ address_connect(const struct address *a)
 {
 	int fd, saved;
 
-	fd = socket(a->sa.sa_family,
-	    SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+	    0);
 	if (fd < 0)
 		return -1;
 	address_tune(fd);

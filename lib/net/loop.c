@@ -9,7 +9,7 @@
 #define FIRST_SLOTS 64
 
 struct loop_slot {
-	struct watch *watch;	/* NULL: free */
+	struct watch *watch; /* NULL: free */
 	uint32_t generation;
 	uint32_t next_free;
 };
@@ -150,9 +150,8 @@ static struct epoll_event
 event_for(const struct loop *l, const struct watch *w, uint32_t events)
 {
 	return (struct epoll_event){
-		.events = events,
-		.data.u64 = (uint64_t)l->slots[w->slot].generation << 32 |
-		    w->slot,
+	    .events = events,
+	    .data.u64 = (uint64_t)l->slots[w->slot].generation << 32 | w->slot,
 	};
 }
 

@@ -5,10 +5,10 @@
 #include <string.h>
 
 struct lookup {
-	struct message message;		/* carries the answer back */
+	struct message message; /* carries the answer back */
 	struct lookup *next;
 	struct loop *loop;
-	lookup_done *done;		/* NULL: cancelled */
+	lookup_done *done; /* NULL: cancelled */
 	void *context;
 	uint16_t port;
 	char host[HOSTPORT_HOST_MAX + 1];
@@ -33,8 +33,9 @@ deliver(struct message *m)
 
 	if (l->done != NULL)
 		l->done(l->context, l->addresses, l->n,
-		    l->n > 0 ? NULL : l->status != 0 ?
-		    gai_strerror(l->status) : "no address");
+		    l->n > 0           ? NULL :
+			l->status != 0 ? gai_strerror(l->status) :
+					 "no address");
 	free(l);
 }
 
@@ -59,7 +60,7 @@ look_up(struct lookup *l)
 	if (l->status != 0)
 		return;
 	for (i = found; i != NULL && l->n < RESOLVER_ADDRESSES;
-	    i = i->ai_next) {
+	     i = i->ai_next) {
 		if (i->ai_family != AF_INET && i->ai_family != AF_INET6)
 			continue;
 		memset(&a, 0, sizeof(a));

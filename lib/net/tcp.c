@@ -24,8 +24,7 @@ on_ready(struct watch *w, uint32_t events)
 }
 
 int
-tcp_open(struct tcp *t, struct loop *loop, int fd,
-    void (*notify)(struct tcp *))
+tcp_open(struct tcp *t, struct loop *loop, int fd, void (*notify)(struct tcp *))
 {
 	*t = (struct tcp){.loop = loop, .notify = notify};
 	t->watch.ready = on_ready;
@@ -66,8 +65,8 @@ ssize_t
 tcp_write(struct tcp *t, const struct iovec *iov, int count)
 {
 	struct msghdr m = {
-		.msg_iov = (struct iovec *)iov,
-		.msg_iovlen = (size_t)count,
+	    .msg_iov = (struct iovec *)iov,
+	    .msg_iovlen = (size_t)count,
 	};
 	ssize_t n;
 
@@ -109,7 +108,7 @@ static void
 discard(struct tcp *t)
 {
 	struct driver *d = &t->loop->driver;
-	uint8_t sink[16384];	/* not d->scratch: a session may be in it */
+	uint8_t sink[16384]; /* not d->scratch: a session may be in it */
 	ssize_t n;
 	int i;
 
@@ -242,7 +241,9 @@ carrier_close(struct carrier *base)
 }
 
 static const struct carrier_ops tcp_ops = {
-	carrier_read, carrier_write, carrier_close,
+    carrier_read,
+    carrier_write,
+    carrier_close,
 };
 
 struct carrier *

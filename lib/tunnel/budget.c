@@ -41,8 +41,7 @@ give_above(struct budget *b, uint64_t n)
 }
 
 uint64_t
-budget_raise(struct budget *session, struct budget *process,
-    uint64_t window)
+budget_raise(struct budget *session, struct budget *process, uint64_t window)
 {
 	uint64_t n = WINDOW_START - WINDOW_FIRST;
 
@@ -68,8 +67,7 @@ budget_open(struct budget *session, struct budget *process)
 }
 
 uint64_t
-budget_lower(struct budget *session, struct budget *process,
-    uint64_t window)
+budget_lower(struct budget *session, struct budget *process, uint64_t window)
 {
 	if (window <= WINDOW_FIRST)
 		return window;
@@ -79,8 +77,7 @@ budget_lower(struct budget *session, struct budget *process,
 }
 
 void
-budget_close(struct budget *session, struct budget *process,
-    uint64_t window)
+budget_close(struct budget *session, struct budget *process, uint64_t window)
 {
 	if (window == 0)
 		return;

@@ -24,8 +24,8 @@ handshake_add(struct handshake *h, const uint8_t *data, size_t len)
 
 	h->answered = true;
 	if (h->room - h->len < len) {
-		grown = h->allocator->alloc(h->allocator->context,
-		    h->len + len);
+		grown =
+		    h->allocator->alloc(h->allocator->context, h->len + len);
 		if (grown == NULL)
 			return -1;
 		if (h->len > 0)
@@ -62,19 +62,21 @@ first_bytes(struct handshake *h, struct handshake_event *e)
 		return bad(e, INS_END_PROTOCOL,
 		    "a TLS handshake; this port speaks no TLS");
 	if (h->data[0] == 'G' || h->data[0] == 'P' || h->data[0] == 'H')
-		return bad(e, INS_END_PROTOCOL, h->server ?
-		    "an HTTP request; this port is for remote-clients" :
-		    "it speaks HTTP; is `server` the tunnel port?");
+		return bad(e, INS_END_PROTOCOL,
+		    h->server ?
+			"an HTTP request; this port is for remote-clients" :
+			"it speaks HTTP; is `server` the tunnel port?");
 	/* A refusal may come instead of the hello. */
 	if (!h->server && h->data[0] == INS_END >> 8)
 		return HANDSHAKE_MORE;
 	if (h->data[0] > 1 || (h->len > 1 && h->data[1] != 0))
-		return bad(e, INS_END_PROTOCOL, h->server ?
-		    "not the instruction protocol" :
-		    "it does not speak the instruction protocol; "
-		    "is `server` the tunnel port?");
+		return bad(e, INS_END_PROTOCOL,
+		    h->server ? "not the instruction protocol" :
+				"it does not speak the instruction protocol; "
+				"is `server` the tunnel port?");
 	if (!h->server && h->data[0] == 0)
-		return bad(e, INS_END_PROTOCOL, "it speaks the classic "
+		return bad(e, INS_END_PROTOCOL,
+		    "it speaks the classic "
 		    "dialect; set `dialect: classic`");
 	return HANDSHAKE_MORE;
 }
@@ -95,9 +97,10 @@ take_hello(struct handshake *h, struct handshake_event *e,
 	if (h->hello)
 		return bad(e, INS_END_PROTOCOL, "a second InsHello");
 	if (ins_hello_decode(payload, len, !h->server, &e->hello) != INS_OK)
-		return bad(e, INS_END_PROTOCOL, h->server ?
-		    "malformed InsHello" : "its answer is no proxy-server's; "
-		    "is `server` the tunnel port?");
+		return bad(e, INS_END_PROTOCOL,
+		    h->server ? "malformed InsHello" :
+				"its answer is no proxy-server's; "
+				"is `server` the tunnel port?");
 	if (e->hello.version == 0)
 		return bad(e, INS_END_VERSION, "no version in common");
 	h->hello = true;
@@ -114,7 +117,7 @@ take_register(struct handshake *h, struct handshake_event *e,
 	if (ins_register_decode(payload, len, &e->registration) != INS_OK)
 		return bad(e, INS_END_PROTOCOL, "malformed InsRegister");
 	if (!ins_name_valid(e->registration.name.data,
-	    e->registration.name.len))
+		e->registration.name.len))
 		return bad(e, INS_END_BAD_NAME, "malformed name");
 	return HANDSHAKE_REGISTER;
 }

@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SESSION_RESERVE 65536	/* PROTOCOL.md, "What a peer may cost" */
+#define SESSION_RESERVE 65536 /* PROTOCOL.md, "What a peer may cost" */
 
 void
 session_wake(struct session *s)
@@ -17,8 +17,7 @@ session_wake(struct session *s)
 }
 
 void
-session_fail(struct session *s, enum ins_end_code code, const char *format,
-    ...)
+session_fail(struct session *s, enum ins_end_code code, const char *format, ...)
 {
 	va_list ap;
 
@@ -89,8 +88,7 @@ on_run(struct work *w)
 
 	if (s->carrier == NULL)
 		return;
-	if (s->end_code == 0 && s->carrier->readable &&
-	    list_empty(&s->blocked))
+	if (s->end_code == 0 && s->carrier->readable && list_empty(&s->blocked))
 		session_receive(s);
 	if (s->end_code == 0)
 		session_transmit(s);
@@ -169,7 +167,9 @@ static void
 limit_stream(struct session *s, struct stream *st)
 {
 	struct ins_limit l = {
-		st->identity, st->tx_sent + WINDOW_FIRST, st->tx_limit,
+	    st->identity,
+	    st->tx_sent + WINDOW_FIRST,
+	    st->tx_limit,
 	};
 	uint8_t *p;
 
@@ -266,9 +266,10 @@ session_new(const struct session_config *config, struct carrier *carrier)
 	s->limit.expired = on_limit;
 	s->stall.expired = on_stall;
 	s->rx.last = d->now;
-	timer_set(&d->timers, &s->heartbeat, d->now +
-	    (session_extended(s) || config->server ? config->heartbeat :
-	    CLASSIC_BEAT));
+	timer_set(&d->timers, &s->heartbeat,
+	    d->now +
+		(session_extended(s) || config->server ? config->heartbeat :
+							 CLASSIC_BEAT));
 	list_append(config->all, &s->node);
 	s->carrier = carrier;
 	carrier->notify = on_carrier;
@@ -299,8 +300,8 @@ session_end_all(struct list *all, enum ins_end_code code, const char *why)
 		s = container_of(rest.next, struct session, node);
 		s->closing = true;
 		while (!list_empty(&s->over))
-			stream_drop(container_of(s->over.next,
-			    struct stream, active));
+			stream_drop(
+			    container_of(s->over.next, struct stream, active));
 		s->closing = false;
 		session_reap(s);
 	}
@@ -334,6 +335,9 @@ struct session_offsets
 session_offsets(const struct session *s)
 {
 	return (struct session_offsets){
-		s->tx.sent, s->tx.acked, s->rx.counted, s->rx.acked,
+	    s->tx.sent,
+	    s->tx.acked,
+	    s->rx.counted,
+	    s->rx.acked,
 	};
 }

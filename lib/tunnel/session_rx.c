@@ -32,11 +32,10 @@ find(struct session *s, uint64_t identity, uint16_t number)
 
 	if (st != NULL || !session_extended(s))
 		return st;
-	if (n == 0 || n > (opened_by_us(s, identity) ? s->opened_ours :
-	    s->opened_theirs))
+	if (n == 0 ||
+	    n > (opened_by_us(s, identity) ? s->opened_ours : s->opened_theirs))
 		session_fail(s, INS_END_PROTOCOL,
-		    "%s for a stream that was never opened",
-		    ins_name(number));
+		    "%s for a stream that was never opened", ins_name(number));
 	return NULL;
 }
 
@@ -62,19 +61,19 @@ refuse_open(struct session *s, const struct ins_open *open,
     enum ins_outcome outcome)
 {
 	struct ins_opened answer = {
-		.identity = open->identity,
-		.outcome = (uint8_t)outcome,
+	    .identity = open->identity,
+	    .outcome = (uint8_t)outcome,
 	};
 	uint8_t *p = session_control(s, INS_ENCODE_MAX);
 
 	if (p == NULL)
 		return;
 	if (session_extended(s))
-		session_control_done(s, ins_opened_encode(p, INS_ENCODE_MAX,
-		    &answer));
+		session_control_done(s,
+		    ins_opened_encode(p, INS_ENCODE_MAX, &answer));
 	else
-		session_control_done(s, ins_close_encode(p, INS_ENCODE_MAX,
-		    open->identity));
+		session_control_done(s,
+		    ins_close_encode(p, INS_ENCODE_MAX, open->identity));
 }
 
 static void
@@ -87,8 +86,8 @@ take_open(struct session *s, const struct ins_open *open)
 		refuse_open(s, open, INS_NOT_ALLOWED);
 		return;
 	}
-	if (open->kind != INS_KIND_BYTES || (open->form != INS_FORM_PORT &&
-	    open->form != INS_FORM_HOST)) {
+	if (open->kind != INS_KIND_BYTES ||
+	    (open->form != INS_FORM_PORT && open->form != INS_FORM_HOST)) {
 		refuse_open(s, open, INS_UNSUPPORTED);
 		return;
 	}
@@ -229,8 +228,8 @@ on_limit(struct session *s, const uint8_t *payload, size_t len)
 	st->rx_granted = limit.limit;
 	/* Else more is still queued here: that memory is not given back. */
 	if (limit.limit - st->rx_delivered <= WINDOW_FIRST)
-		st->window = budget_lower(&s->budget, s->config.process,
-		    st->window);
+		st->window =
+		    budget_lower(&s->budget, s->config.process, st->window);
 }
 
 static void
@@ -299,9 +298,9 @@ static void
 on_initial_connection(struct session *s, const struct ins_head *h)
 {
 	struct ins_open open = {
-		.identity = h->identity,
-		.form = INS_FORM_PORT,
-		.port = h->port,
+	    .identity = h->identity,
+	    .form = INS_FORM_PORT,
+	    .port = h->port,
 	};
 
 	struct stream *old = stream_find(s, h->identity);
@@ -335,8 +334,8 @@ classic_instruction(struct session *s, const struct ins_head *h)
 }
 
 static void
-extended_instruction(struct session *s, uint16_t number,
-    const uint8_t *payload, size_t len)
+extended_instruction(struct session *s, uint16_t number, const uint8_t *payload,
+    size_t len)
 {
 	switch (number) {
 	case INS_OPEN:
@@ -501,7 +500,7 @@ acknowledge(struct session *s)
 		return;
 	}
 	at = s->carrier->readable ? now + ACK_LATEST :
-	    s->rx.acked_at + ACK_PAUSE;
+				    s->rx.acked_at + ACK_PAUSE;
 	if (!s->ack.set || at < s->ack.at)
 		timer_set(&s->driver->timers, &s->ack, at);
 }
@@ -526,13 +525,14 @@ session_receive(struct session *s)
 		if (s->carrier->readable)
 			session_wake(s);
 	} else if (n == 0)
-		session_fail(s, INS_END_SILENT, "the peer closed the "
+		session_fail(s, INS_END_SILENT,
+		    "the peer closed the "
 		    "connection");
 	else if (errno != EAGAIN)
 		session_fail(s, INS_END_SILENT, "the connection failed: %s",
 		    strerror(errno));
 	else
-		acknowledge(s);		/* it has been read empty */
+		acknowledge(s); /* it has been read empty */
 }
 
 void

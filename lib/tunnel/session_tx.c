@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define IOV 64
-#define QUEUE_MAX BUFFER_MAX	/* bytes: pull no more before a write */
+#define QUEUE_MAX BUFFER_MAX /* bytes: pull no more before a write */
 
 void
 session_tx_init(struct session *s)
@@ -76,8 +76,8 @@ session_control(struct session *s, size_t size)
 void
 session_control_done(struct session *s, size_t len)
 {
-	uint64_t allowed = ANSWERS_MAX +
-	    (uint64_t)ANSWERS_STREAM * s->streams.count;
+	uint64_t allowed =
+	    ANSWERS_MAX + (uint64_t)ANSWERS_STREAM * s->streams.count;
 
 	s->tx.last->len += (uint32_t)len;
 	s->tx.queued += len;
@@ -141,8 +141,8 @@ encode_local(struct session *s)
 		return;
 	if (!session_extended(s)) {
 		if (s->tx.ping_due)
-			s->tx.local_len = ins_heartbeat_encode(s->tx.local,
-			    LOCAL_MAX);
+			s->tx.local_len =
+			    ins_heartbeat_encode(s->tx.local, LOCAL_MAX);
 		s->tx.ping_due = false;
 		return;
 	}
@@ -266,8 +266,8 @@ session_flush(struct session *s)
 	size_t count;
 	ssize_t n;
 
-	while (s->carrier->writable &&
-	    (s->tx.queued > 0 || s->tx.local_len > 0)) {
+	while (
+	    s->carrier->writable && (s->tx.queued > 0 || s->tx.local_len > 0)) {
 		count = gather(s, iov);
 		n = s->carrier->ops->write(s->carrier, iov, (int)count);
 		if (n >= 0)
@@ -304,8 +304,8 @@ session_tx_end(struct session *s, unsigned code, const char *why)
 	drop_unbegun(s);
 	encode_local(s);
 	room = LOCAL_MAX - s->tx.local_len;
-	s->tx.local_len += ins_end_encode(s->tx.local + s->tx.local_len,
-	    room, (uint16_t)code, why);
+	s->tx.local_len += ins_end_encode(s->tx.local + s->tx.local_len, room,
+	    (uint16_t)code, why);
 	session_flush(s);
 }
 
@@ -427,8 +427,7 @@ session_transmit(struct session *s)
 		encode_local(s);
 		session_flush(s);
 	}
-	if (s->carrier->writable && s->end_code == 0 &&
-	    !list_empty(&s->bulk)) {
+	if (s->carrier->writable && s->end_code == 0 && !list_empty(&s->bulk)) {
 		pull_first(s, &s->bulk);
 		session_flush(s);
 	}

@@ -11,50 +11,55 @@
 
 /* The state that follows, by state and event. */
 static const uint8_t steps[STREAM_OVER][PEER_LIMIT + 1] = {
-	[STREAM_OPENING] = {
-		[PEER_OPENED] = STREAM_OPEN,
-		[PEER_DATA] = ILLEGAL,
-		[PEER_HALF_CLOSE] = ILLEGAL,
-		[PEER_RESET] = STREAM_OVER,
-		[PEER_CLOSE] = STREAM_OVER,
-		[PEER_CREDIT] = ILLEGAL,
-		[PEER_LIMIT] = ILLEGAL,
+    [STREAM_OPENING] =
+	{
+	    [PEER_OPENED] = STREAM_OPEN,
+	    [PEER_DATA] = ILLEGAL,
+	    [PEER_HALF_CLOSE] = ILLEGAL,
+	    [PEER_RESET] = STREAM_OVER,
+	    [PEER_CLOSE] = STREAM_OVER,
+	    [PEER_CREDIT] = ILLEGAL,
+	    [PEER_LIMIT] = ILLEGAL,
 	},
-	[STREAM_CONNECTING] = {
-		[PEER_OPENED] = ILLEGAL,
-		[PEER_DATA] = STREAM_CONNECTING,
-		[PEER_HALF_CLOSE] = STREAM_CONNECTING_DONE,
-		[PEER_RESET] = STREAM_OVER,
-		[PEER_CLOSE] = STREAM_OVER,
-		[PEER_CREDIT] = ILLEGAL,
-		[PEER_LIMIT] = ILLEGAL,
+    [STREAM_CONNECTING] =
+	{
+	    [PEER_OPENED] = ILLEGAL,
+	    [PEER_DATA] = STREAM_CONNECTING,
+	    [PEER_HALF_CLOSE] = STREAM_CONNECTING_DONE,
+	    [PEER_RESET] = STREAM_OVER,
+	    [PEER_CLOSE] = STREAM_OVER,
+	    [PEER_CREDIT] = ILLEGAL,
+	    [PEER_LIMIT] = ILLEGAL,
 	},
-	[STREAM_CONNECTING_DONE] = {
-		[PEER_OPENED] = ILLEGAL,
-		[PEER_DATA] = ILLEGAL,
-		[PEER_HALF_CLOSE] = ILLEGAL,
-		[PEER_RESET] = STREAM_OVER,
-		[PEER_CLOSE] = STREAM_OVER,
-		[PEER_CREDIT] = ILLEGAL,
-		[PEER_LIMIT] = ILLEGAL,
+    [STREAM_CONNECTING_DONE] =
+	{
+	    [PEER_OPENED] = ILLEGAL,
+	    [PEER_DATA] = ILLEGAL,
+	    [PEER_HALF_CLOSE] = ILLEGAL,
+	    [PEER_RESET] = STREAM_OVER,
+	    [PEER_CLOSE] = STREAM_OVER,
+	    [PEER_CREDIT] = ILLEGAL,
+	    [PEER_LIMIT] = ILLEGAL,
 	},
-	[STREAM_OPEN] = {
-		[PEER_OPENED] = ILLEGAL,
-		[PEER_DATA] = STREAM_OPEN,
-		[PEER_HALF_CLOSE] = STREAM_PEER_DONE,
-		[PEER_RESET] = STREAM_OVER,
-		[PEER_CLOSE] = STREAM_OVER,
-		[PEER_CREDIT] = STREAM_OPEN,
-		[PEER_LIMIT] = STREAM_OPEN,
+    [STREAM_OPEN] =
+	{
+	    [PEER_OPENED] = ILLEGAL,
+	    [PEER_DATA] = STREAM_OPEN,
+	    [PEER_HALF_CLOSE] = STREAM_PEER_DONE,
+	    [PEER_RESET] = STREAM_OVER,
+	    [PEER_CLOSE] = STREAM_OVER,
+	    [PEER_CREDIT] = STREAM_OPEN,
+	    [PEER_LIMIT] = STREAM_OPEN,
 	},
-	[STREAM_PEER_DONE] = {
-		[PEER_OPENED] = ILLEGAL,
-		[PEER_DATA] = ILLEGAL,
-		[PEER_HALF_CLOSE] = ILLEGAL,
-		[PEER_RESET] = STREAM_OVER,
-		[PEER_CLOSE] = STREAM_OVER,
-		[PEER_CREDIT] = STREAM_PEER_DONE,
-		[PEER_LIMIT] = ILLEGAL,
+    [STREAM_PEER_DONE] =
+	{
+	    [PEER_OPENED] = ILLEGAL,
+	    [PEER_DATA] = ILLEGAL,
+	    [PEER_HALF_CLOSE] = ILLEGAL,
+	    [PEER_RESET] = STREAM_OVER,
+	    [PEER_CLOSE] = STREAM_OVER,
+	    [PEER_CREDIT] = STREAM_PEER_DONE,
+	    [PEER_LIMIT] = ILLEGAL,
 	},
 };
 
@@ -95,7 +100,8 @@ stream_new(struct session *s, uint64_t identity, enum stream_state state,
 	st->window = window;
 	/* Before we have answered, what came ahead of the answer is bounded. */
 	st->rx_granted = !session_extended(s) ? UINT64_MAX :
-	    state == STREAM_CONNECTING ? INS_WINDOW_MIN : window;
+	    state == STREAM_CONNECTING        ? INS_WINDOW_MIN :
+						window;
 	st->tail = &st->queue;
 	st->read_size = READ_FIRST;
 	st->opened_at = st->sent_at = s->driver->now;
@@ -160,13 +166,13 @@ report(struct stream *st)
 {
 	struct session *s = st->session;
 	struct stream_report r = {
-		.identity = st->identity,
-		.from_local = st->tx_sent,
-		.to_local = st->rx_delivered,
-		.duration = s->driver->now - st->opened_at,
-		.ended_by = (enum stream_party)st->ended_by,
-		.why = st->why != NULL ? st->why : "closed",
-		.user = st->user,
+	    .identity = st->identity,
+	    .from_local = st->tx_sent,
+	    .to_local = st->rx_delivered,
+	    .duration = s->driver->now - st->opened_at,
+	    .ended_by = (enum stream_party)st->ended_by,
+	    .why = st->why != NULL ? st->why : "closed",
+	    .user = st->user,
 	};
 
 	if (st->endpoint != NULL)
@@ -245,9 +251,10 @@ tell_reset(struct stream *st, enum ins_reset_reason reason)
 	p = session_control(s, INS_ENCODE_MAX);
 	if (p == NULL)
 		return;
-	session_control_done(s, session_extended(s) ?
-	    ins_reset_encode(p, INS_ENCODE_MAX, &r) :
-	    ins_close_encode(p, INS_ENCODE_MAX, st->identity));
+	session_control_done(s,
+	    session_extended(s) ?
+		ins_reset_encode(p, INS_ENCODE_MAX, &r) :
+		ins_close_encode(p, INS_ENCODE_MAX, st->identity));
 }
 
 void
@@ -262,10 +269,11 @@ void
 stream_local_failure(struct stream *st, int error)
 {
 	blame(st, PARTY_LOCAL);
-	tell_reset(st, error == EPIPE ? INS_RESET_UNWRITABLE :
-	    INS_RESET_LOCAL);
-	finish_reset(st, error == ECONNRESET || error == EPIPE ? "reset" :
-	    error == ETIMEDOUT ? "timed out" : "failed");
+	tell_reset(st, error == EPIPE ? INS_RESET_UNWRITABLE : INS_RESET_LOCAL);
+	finish_reset(st,
+	    error == ECONNRESET || error == EPIPE ? "reset" :
+		error == ETIMEDOUT                ? "timed out" :
+						    "failed");
 }
 
 void
@@ -280,12 +288,12 @@ stream_local_end(struct stream *st)
 		return;
 	st->local_done = true;
 	if (session_extended(s)) {
-		session_control_done(s, ins_half_close_encode(p,
-		    INS_ENCODE_MAX, st->identity));
+		session_control_done(s,
+		    ins_half_close_encode(p, INS_ENCODE_MAX, st->identity));
 		check_both_done(st);
 	} else {
-		session_control_done(s, ins_close_encode(p, INS_ENCODE_MAX,
-		    st->identity));
+		session_control_done(s,
+		    ins_close_encode(p, INS_ENCODE_MAX, st->identity));
 		over(st);
 	}
 	settle(st);
@@ -304,8 +312,7 @@ flush(struct stream *st)
 
 	while (st->queue != NULL && st->endpoint->writable) {
 		count = 0;
-		for (b = st->queue; b != NULL && count < QUEUE_IOV;
-		    b = b->next)
+		for (b = st->queue; b != NULL && count < QUEUE_IOV; b = b->next)
 			iov[count++] = (struct iovec){b->at, b->len};
 		n = st->endpoint->ops->write(st->endpoint, iov, count);
 		if (n < 0 && errno == EAGAIN)
@@ -336,7 +343,8 @@ flush(struct stream *st)
 static bool
 enqueue(struct stream *st, const uint8_t *data, size_t len)
 {
-	struct buffer *b = st->queue == NULL ? NULL :
+	struct buffer *b = st->queue == NULL ?
+	    NULL :
 	    container_of(st->tail, struct buffer, next);
 	size_t n;
 
@@ -346,7 +354,7 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 			if (b == NULL)
 				return false;
 			/* Never NULL: the queue's head or a next. */
-			*st->tail = b;	/* NOLINT(*NullDereference) */
+			*st->tail = b; /* NOLINT(*NullDereference) */
 			st->tail = &b->next;
 		}
 		n = buffer_room(b) < len ? buffer_room(b) : len;
@@ -550,8 +558,8 @@ session_open(struct session *s, struct ins_open *open, struct endpoint *e,
 	identity = s->opened_ours + 1;
 	if (!s->config.server)
 		identity |= INS_BY_CLIENT;
-	st = stream_new(s, identity, session_extended(s) ? STREAM_OPENING :
-	    STREAM_OPEN, window);
+	st = stream_new(s, identity,
+	    session_extended(s) ? STREAM_OPENING : STREAM_OPEN, window);
 	if (st == NULL) {
 		errno = ENOMEM;
 		goto err1;
@@ -560,8 +568,8 @@ session_open(struct session *s, struct ins_open *open, struct endpoint *e,
 	open->identity = identity;
 	open->window = window;
 	n = session_extended(s) ? ins_open_encode(p, INS_ENCODE_MAX, open) :
-	    ins_initial_connection_encode(p, INS_ENCODE_MAX, identity,
-	    open->port);
+				  ins_initial_connection_encode(p,
+				      INS_ENCODE_MAX, identity, open->port);
 	session_control_done(s, n);
 	st->tx_limit = session_extended(s) ? INS_WINDOW_MIN : UINT64_MAX;
 	st->connected = !session_extended(s);
@@ -587,9 +595,9 @@ tell_opened(struct stream *st, enum ins_outcome outcome, const char *reason)
 {
 	struct session *s = st->session;
 	struct ins_opened o = {
-		.identity = st->identity,
-		.outcome = (uint8_t)outcome,
-		.window = outcome == INS_CONNECTED ? st->window : 0,
+	    .identity = st->identity,
+	    .outcome = (uint8_t)outcome,
+	    .window = outcome == INS_CONNECTED ? st->window : 0,
 	};
 	uint8_t *p;
 
@@ -597,19 +605,19 @@ tell_opened(struct stream *st, enum ins_outcome outcome, const char *reason)
 	    (!session_extended(s) && outcome == INS_CONNECTED))
 		return;
 	if (reason != NULL)
-		o.reason = (struct ins_bytes){(const uint8_t *)reason,
-		    strlen(reason)};
+		o.reason =
+		    (struct ins_bytes){(const uint8_t *)reason, strlen(reason)};
 	p = session_control(s, INS_ENCODE_MAX);
 	if (p == NULL)
 		return;
-	session_control_done(s, session_extended(s) ?
-	    ins_opened_encode(p, INS_ENCODE_MAX, &o) :
-	    ins_close_encode(p, INS_ENCODE_MAX, st->identity));
+	session_control_done(s,
+	    session_extended(s) ?
+		ins_opened_encode(p, INS_ENCODE_MAX, &o) :
+		ins_close_encode(p, INS_ENCODE_MAX, st->identity));
 }
 
 void
-stream_answer(struct stream *st, enum ins_outcome outcome,
-    const char *reason)
+stream_answer(struct stream *st, enum ins_outcome outcome, const char *reason)
 {
 	tell_opened(st, outcome, reason);
 	if (outcome != INS_CONNECTED) {

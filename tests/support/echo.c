@@ -28,17 +28,17 @@ enum {
 	BUFFER = 65536,
 	EVENTS = 64,
 	SHOWN = 200,
-	ANSWER = 256,		/* at most, of an HTTP answer without its body */
+	ANSWER = 256, /* at most, of an HTTP answer without its body */
 };
 
 struct connection {
 	int fd;
 	unsigned number;
-	uint32_t watched;	/* what epoll is asked for */
-	bool eof;		/* the visitor has ended its direction */
-	bool answered;		/* --http: what else comes is thrown away */
-	size_t head;		/* --http: of the request, in the buffer */
-	size_t start, end;	/* buffer[start..end) waits to be sent */
+	uint32_t watched; /* what epoll is asked for */
+	bool eof; /* the visitor has ended its direction */
+	bool answered; /* --http: what else comes is thrown away */
+	size_t head; /* --http: of the request, in the buffer */
+	size_t start, end; /* buffer[start..end) waits to be sent */
 	uint8_t buffer[BUFFER];
 };
 
@@ -97,8 +97,8 @@ static int
 connection_send(struct connection *c)
 {
 	while (c->start < c->end) {
-		ssize_t n = send(c->fd, c->buffer + c->start,
-		    c->end - c->start, MSG_NOSIGNAL);
+		ssize_t n = send(c->fd, c->buffer + c->start, c->end - c->start,
+		    MSG_NOSIGNAL);
 
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -1;
@@ -119,12 +119,14 @@ connection_send(struct connection *c)
 static void
 http_answer(struct connection *c, const char *status, size_t body)
 {
-	size_t shown = body >= 5 && memcmp(c->buffer, "HEAD ", 5) == 0 ?
-	    0 : body;
+	size_t shown =
+	    body >= 5 && memcmp(c->buffer, "HEAD ", 5) == 0 ? 0 : body;
 	char text[ANSWER];
-	int len = snprintf(text, sizeof(text), "HTTP/1.1 %s\r\n"
+	int len = snprintf(text, sizeof(text),
+	    "HTTP/1.1 %s\r\n"
 	    "Content-Type: text/plain\r\nContent-Length: %zu\r\n"
-	    "Connection: close\r\n\r\n", status, body);
+	    "Connection: close\r\n\r\n",
+	    status, body);
 
 	memmove(c->buffer + len, c->buffer, shown);
 	memcpy(c->buffer, text, (size_t)len);
@@ -236,15 +238,15 @@ listen_on(const char *text)
 	int fd, on = 1;
 
 	if (colon != NULL) {
-		bool square = text[0] == '[' && colon > text + 1 &&
-		    colon[-1] == ']';
+		bool square =
+		    text[0] == '[' && colon > text + 1 && colon[-1] == ']';
 
 		port = colon + 1;
 		snprintf(host, sizeof(host), "%.*s",
 		    (int)(colon - text) - 2 * square, text + square);
 	}
-	if (getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints,
-	    &found) != 0) {
+	if (getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &found) !=
+	    0) {
 		fprintf(stderr, "echo: %s: not an address\n", text);
 		exit(1);
 	}
@@ -278,8 +280,8 @@ main(int argc, char **argv)
 	struct epoll_event events[EVENTS];
 	struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
 	static const struct option options[] = {
-		{"http", no_argument, NULL, 'h'},
-		{NULL, 0, NULL, 0},
+	    {"http", no_argument, NULL, 'h'},
+	    {NULL, 0, NULL, 0},
 	};
 	int epoll = epoll_create1(EPOLL_CLOEXEC), listener, n, option;
 
@@ -300,8 +302,7 @@ main(int argc, char **argv)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	listener = listen_on(argv[optind]);
-	if (epoll < 0 ||
-	    epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event) < 0)
+	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event) < 0)
 		die("epoll");
 	printf("listening %u\n", local_port(listener));
 	fflush(stdout);

@@ -58,9 +58,9 @@
 
 enum {
 	REQUEST = 64,
-	ANSWER = 32,		/* also the length of the greeting */
+	ANSWER = 32, /* also the length of the greeting */
 	SCRATCH = 262144,
-	RESIDUE = 65536,	/* what an echo may hold for one connection */
+	RESIDUE = 65536, /* what an echo may hold for one connection */
 	EVENTS = 256,
 	SAMPLES = 1 << 20,
 	REPORTED = 5,
@@ -72,13 +72,13 @@ enum ending { RUNNING, DONE, BROKEN };
 struct connection {
 	int fd;
 	bool connecting;
-	uint32_t watched;	/* what epoll is asked for */
+	uint32_t watched; /* what epoll is asked for */
 
 	/* Outwards: `out` first, then pattern bytes up to tx_end, then tail. */
 	char out[REQUEST];
 	size_t out_pos, out_len;
 	uint64_t tx_seed, tx_pos, tx_limit, tx_end;
-	bool tx_shut;		/* our end of file is sent */
+	bool tx_shut; /* our end of file is sent */
 
 	/* Inwards: `in` first, then pattern bytes, then the answer. */
 	char in[REQUEST];
@@ -95,7 +95,7 @@ struct connection {
 
 	/* run only */
 	bool held;
-	long index;		/* in the table of --hold */
+	long index; /* in the table of --hold */
 	uint64_t turn_ns;
 };
 
@@ -107,8 +107,14 @@ static struct {
 	bool half, turns, greet;
 	struct addrinfo *to;
 } run = {
-	.mode_name = "echo", .bytes = 65536, .chunk = SCRATCH, .seed = 1,
-	.streams = 1, .hold_ms = -1, .timeout_s = 60, .half = true,
+    .mode_name = "echo",
+    .bytes = 65536,
+    .chunk = SCRATCH,
+    .seed = 1,
+    .streams = 1,
+    .hold_ms = -1,
+    .timeout_s = 60,
+    .half = true,
 };
 
 static struct {
@@ -186,8 +192,9 @@ pattern_check(const uint8_t *buf, uint64_t seed, uint64_t pos, size_t len)
 			break;
 		/* Aligned again: the fast way. */
 		if ((pos + i + 1) % 8 == 0)
-			return i + 1 + pattern_check(buf + i + 1, seed,
-			    pos + i + 1, len - i - 1);
+			return i + 1 +
+			    pattern_check(buf + i + 1, seed, pos + i + 1,
+				len - i - 1);
 	}
 	return i;
 }
@@ -200,10 +207,10 @@ complain(const struct connection *c, const char *what, uint64_t where)
 	static int said;
 
 	if (said++ < REPORTED)
-		fprintf(stderr, "traffic: %s (sent %" PRIu64 " of %" PRIu64
-		    ", received %" PRIu64 " of %" PRIu64 ", at %" PRIu64
-		    ")\n", what, c->tx_pos, c->tx_end, c->rx_pos, c->rx_end,
-		    where);
+		fprintf(stderr,
+		    "traffic: %s (sent %" PRIu64 " of %" PRIu64
+		    ", received %" PRIu64 " of %" PRIu64 ", at %" PRIu64 ")\n",
+		    what, c->tx_pos, c->tx_end, c->rx_pos, c->rx_end, where);
 }
 
 static bool
@@ -219,8 +226,9 @@ watch(struct connection *c, uint32_t events)
 
 	if (events == c->watched)
 		return;
-	if (epoll_ctl(poller, c->watched == UINT32_MAX ? EPOLL_CTL_ADD :
-	    EPOLL_CTL_MOD, c->fd, &event) < 0)
+	if (epoll_ctl(poller,
+		c->watched == UINT32_MAX ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, c->fd,
+		&event) < 0)
 		die("epoll_ctl");
 	c->watched = events;
 }
@@ -325,15 +333,15 @@ resolve(const char *text, int flags)
 	const char *colon = strrchr(text, ':'), *port = text;
 
 	if (colon != NULL) {
-		bool square = text[0] == '[' && colon > text + 1 &&
-		    colon[-1] == ']';
+		bool square =
+		    text[0] == '[' && colon > text + 1 && colon[-1] == ']';
 
 		port = colon + 1;
 		snprintf(host, sizeof(host), "%.*s",
 		    (int)(colon - text) - 2 * square, text + square);
 	}
-	if (getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints,
-	    &found) != 0) {
+	if (getaddrinfo(host[0] != '\0' ? host : NULL, port, &hints, &found) !=
+	    0) {
 		fprintf(stderr, "traffic: %s: not an address\n", text);
 		exit(2);
 	}
@@ -351,7 +359,7 @@ serve_asked(struct connection *c)
 	if (c->in_pos < REQUEST)
 		return RUNNING;
 	if (sscanf(c->in, "%15s %" SCNu64 " %" SCNu64 " %" SCNu64, mode, &up,
-	    &down, &seed) != 4)
+		&down, &seed) != 4)
 		return BROKEN;
 	if (strcmp(mode, "echo") == 0)
 		c->mode = ECHO;
@@ -454,8 +462,8 @@ serve_transfer(struct connection *c, bool readable)
 		return BROKEN;
 	if (send_more(c) < 0)
 		return BROKEN;
-	all_in = c->rx_pos == c->rx_end &&
-	    (c->rx_eof || c->mode != TRANSFER_HALF);
+	all_in =
+	    c->rx_pos == c->rx_end && (c->rx_eof || c->mode != TRANSFER_HALF);
 	if (!all_in || c->tx_pos < c->tx_end || c->out_pos < c->out_len)
 		return RUNNING;
 	if (c->mode == RESET)
@@ -500,8 +508,11 @@ out:
 	else if (c->mode == ECHO)
 		watch(c, c->residue != NULL ? EPOLLOUT : EPOLLIN);
 	else
-		watch(c, (c->rx_eof ? 0 : EPOLLIN) | (c->out_pos < c->out_len ||
-		    c->tx_pos < c->tx_limit ? EPOLLOUT : 0));
+		watch(c,
+		    (c->rx_eof ? 0 : EPOLLIN) |
+			(c->out_pos < c->out_len || c->tx_pos < c->tx_limit ?
+				EPOLLOUT :
+				0));
 	return RUNNING;
 }
 
@@ -512,7 +523,7 @@ serve_accept(int listener)
 	int fd;
 
 	while ((fd = accept4(listener, NULL, NULL,
-	    SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
+		    SOCK_NONBLOCK | SOCK_CLOEXEC)) >= 0) {
 		c = connection_new(fd);
 		c->in_len = REQUEST;
 		if (serve_greets) {
@@ -535,7 +546,8 @@ serve(const char *where)
 	struct sockaddr_storage local;
 	socklen_t len = sizeof(local);
 	int listener = socket(at->ai_family,
-	    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), on = 1;
+		SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+	    on = 1;
 
 	if (listener < 0)
 		die("socket");
@@ -573,14 +585,15 @@ static void
 run_request(struct connection *c)
 {
 	static const char *const named[] = {
-		[RUN_ECHO] = "echo", [RUN_RESET] = "reset",
+	    [RUN_ECHO] = "echo",
+	    [RUN_RESET] = "reset",
 	};
 	uint64_t seed = (run.seed << 40) + ((uint64_t)result.started << 20);
 	const char *mode = named[run.mode];
 	bool up = run.mode != RUN_SOURCE && run.mode != RUN_RESET;
 	bool down = run.mode != RUN_SINK;
 
-	seed *= STEP;		/* far from each other's positions */
+	seed *= STEP; /* far from each other's positions */
 	if (mode == NULL)
 		mode = run.half ? "transfer-half" : "transfer-count";
 	c->tx_seed = seed;
@@ -705,8 +718,7 @@ run_receive(struct connection *c)
 			result.wrong++;
 			return BROKEN;
 		}
-		if (run.mode == RUN_ECHO && !run.half &&
-		    c->rx_pos == c->rx_end)
+		if (run.mode == RUN_ECHO && !run.half && c->rx_pos == c->rx_end)
 			return DONE;
 		if (n < SCRATCH / 2)
 			return RUNNING;
@@ -758,8 +770,10 @@ run_step(struct connection *c, uint32_t events)
 		watch(c, EPOLLIN);
 		return RUNNING;
 	}
-	watch(c, EPOLLIN | (c->out_pos < c->out_len ||
-	    c->tx_pos < c->tx_limit ? EPOLLOUT : 0));
+	watch(c,
+	    EPOLLIN |
+		(c->out_pos < c->out_len || c->tx_pos < c->tx_limit ? EPOLLOUT :
+								      0));
 	return RUNNING;
 }
 
@@ -792,25 +806,29 @@ run_report(double seconds, bool timed_out)
 {
 	bool good = !timed_out && result.finished == run.count &&
 	    result.wrong + result.reset + result.early + result.connect +
-	    result.other == 0;
+		    result.other ==
+		0;
 	size_t n = result.sampled;
 
 	printf("{\"ok\": %s, \"mode\": \"%s\", \"streams\": %ld, "
-	    "\"connections\": %ld, \"sent\": %" PRIu64 ", \"received\": %"
-	    PRIu64 ", \"seconds\": %.3f, \"gbit_per_second\": %.3f, "
-	    "\"per_second\": %.0f, \"wrong\": %ld, \"reset\": %ld, "
-	    "\"early_end\": %ld, \"connect_failed\": %ld, \"other\": %ld, "
-	    "\"unfinished\": %ld", good ? "true" : "false", run.mode_name,
-	    run.streams, result.finished, result.sent, result.received,
-	    seconds, (double)(result.sent + result.received) * 8e-9 / seconds,
+	       "\"connections\": %ld, \"sent\": %" PRIu64
+	       ", \"received\": %" PRIu64
+	       ", \"seconds\": %.3f, \"gbit_per_second\": %.3f, "
+	       "\"per_second\": %.0f, \"wrong\": %ld, \"reset\": %ld, "
+	       "\"early_end\": %ld, \"connect_failed\": %ld, \"other\": %ld, "
+	       "\"unfinished\": %ld",
+	    good ? "true" : "false", run.mode_name, run.streams,
+	    result.finished, result.sent, result.received, seconds,
+	    (double)(result.sent + result.received) * 8e-9 / seconds,
 	    (double)result.finished / seconds, result.wrong, result.reset,
 	    result.early, result.connect, result.other,
 	    run.count - result.finished);
 	if (n > 0) {
 		qsort(result.samples, n, sizeof(*result.samples), by_value);
 		printf(", \"turns\": %zu, \"p50_us\": %u, \"p99_us\": %u, "
-		    "\"max_us\": %u", n, result.samples[n / 2],
-		    result.samples[n - 1 - n / 100], result.samples[n - 1]);
+		       "\"max_us\": %u",
+		    n, result.samples[n / 2], result.samples[n - 1 - n / 100],
+		    result.samples[n - 1]);
 	}
 	puts("}");
 	return good ? 0 : 1;
@@ -872,9 +890,11 @@ static void
 run_mode(const char *name)
 {
 	static const char *const names[] = {
-		[RUN_ECHO] = "echo", [RUN_SINK] = "sink",
-		[RUN_SOURCE] = "source", [RUN_BOTH] = "both",
-		[RUN_RESET] = "reset",
+	    [RUN_ECHO] = "echo",
+	    [RUN_SINK] = "sink",
+	    [RUN_SOURCE] = "source",
+	    [RUN_BOTH] = "both",
+	    [RUN_RESET] = "reset",
 	};
 
 	run.mode_name = name;
@@ -891,19 +911,44 @@ static void
 run_option(int option, const char *value)
 {
 	switch (option) {
-	case 'a': run.to = resolve(value, 0); break;
-	case 'm': run_mode(value); break;
-	case 'b': run.bytes = number(value); break;
-	case 's': run.streams = (long)number(value); break;
-	case 'n': run.count = (long)number(value); break;
-	case 'f': run.half = strcmp(value, "count") != 0; break;
-	case 'c': run.chunk = number(value); break;
-	case 't': run.turns = true; break;
-	case 'h': run.hold_ms = (long)number(value); break;
-	case 'g': run.greet = serve_greets = true; break;
-	case 'e': run.seed = number(value); break;
-	case 'o': run.timeout_s = (long)number(value); break;
-	default: exit(2);
+	case 'a':
+		run.to = resolve(value, 0);
+		break;
+	case 'm':
+		run_mode(value);
+		break;
+	case 'b':
+		run.bytes = number(value);
+		break;
+	case 's':
+		run.streams = (long)number(value);
+		break;
+	case 'n':
+		run.count = (long)number(value);
+		break;
+	case 'f':
+		run.half = strcmp(value, "count") != 0;
+		break;
+	case 'c':
+		run.chunk = number(value);
+		break;
+	case 't':
+		run.turns = true;
+		break;
+	case 'h':
+		run.hold_ms = (long)number(value);
+		break;
+	case 'g':
+		run.greet = serve_greets = true;
+		break;
+	case 'e':
+		run.seed = number(value);
+		break;
+	case 'o':
+		run.timeout_s = (long)number(value);
+		break;
+	default:
+		exit(2);
 	}
 }
 
@@ -911,19 +956,19 @@ int
 main(int argc, char **argv)
 {
 	static const struct option options[] = {
-		{"connect", required_argument, NULL, 'a'},
-		{"mode", required_argument, NULL, 'm'},
-		{"bytes", required_argument, NULL, 'b'},
-		{"streams", required_argument, NULL, 's'},
-		{"count", required_argument, NULL, 'n'},
-		{"finish", required_argument, NULL, 'f'},
-		{"chunk", required_argument, NULL, 'c'},
-		{"turns", no_argument, NULL, 't'},
-		{"hold", required_argument, NULL, 'h'},
-		{"greet", no_argument, NULL, 'g'},
-		{"seed", required_argument, NULL, 'e'},
-		{"timeout", required_argument, NULL, 'o'},
-		{NULL, 0, NULL, 0},
+	    {"connect", required_argument, NULL, 'a'},
+	    {"mode", required_argument, NULL, 'm'},
+	    {"bytes", required_argument, NULL, 'b'},
+	    {"streams", required_argument, NULL, 's'},
+	    {"count", required_argument, NULL, 'n'},
+	    {"finish", required_argument, NULL, 'f'},
+	    {"chunk", required_argument, NULL, 'c'},
+	    {"turns", no_argument, NULL, 't'},
+	    {"hold", required_argument, NULL, 'h'},
+	    {"greet", no_argument, NULL, 'g'},
+	    {"seed", required_argument, NULL, 'e'},
+	    {"timeout", required_argument, NULL, 'o'},
+	    {NULL, 0, NULL, 0},
 	};
 	int option;
 
@@ -939,8 +984,9 @@ main(int argc, char **argv)
 	    run.to == NULL || run.chunk == 0 || run.chunk > SCRATCH ||
 	    run.streams < 1 || (run.hold_ms >= 0 && run.mode != RUN_ECHO)) {
 		fputs("usage: traffic serve [--greet] PORT|ADDRESS:PORT\n"
-		    "       traffic run --connect ADDRESS:PORT [--mode MODE] "
-		    "[--bytes N] [--streams N] [--count N] ...\n", stderr);
+		      "       traffic run --connect ADDRESS:PORT [--mode MODE] "
+		      "[--bytes N] [--streams N] [--count N] ...\n",
+		    stderr);
 		return 2;
 	}
 	if (run.count == 0 || run.hold_ms >= 0)

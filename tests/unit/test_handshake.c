@@ -284,7 +284,7 @@ test_violations(void)
 	bad(true, &t, INS_END_PROTOCOL);
 	t.len = 0;
 	add_hello(&t, &(struct ins_hello){0, 0, nonce, NULL, 0});
-	bad(true, &t, INS_END_PROTOCOL);
+	bad(true, &t, INS_END_VERSION);
 	t.len = 0;
 	t.len += ins_registered_encode(t.data, 100,
 	    &(struct ins_registered){1});

@@ -634,7 +634,11 @@ test_other_values(void)
 	size_t n, i;
 
 	n = ins_hello_encode(buf, sizeof(buf), &h);
-	CU_ASSERT_EQUAL(ins_hello_decode(buf + 6, n - 6, false, &h), INS_BAD);
+	/* Version 0 is answered with InsEnd *version*: handshake.c. */
+	CU_ASSERT_EQUAL(ins_hello_decode(buf + 6, n - 6, false, &h), INS_OK);
+	CU_ASSERT_EQUAL(h.version, 0);
+	n = ins_end_encode(buf, sizeof(buf), 0, "");
+	CU_ASSERT_EQUAL(ins_end_decode(buf + 6, n - 6, &e), INS_BAD);
 	n = ins_register_encode(buf, sizeof(buf), &g);
 	CU_ASSERT_EQUAL(ins_register_decode(buf + 6, n - 6, &g), INS_BAD);
 	n = ins_registered_encode(buf, sizeof(buf),

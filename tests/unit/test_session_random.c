@@ -90,6 +90,7 @@ static void
 drain(struct sim *s)
 {
 	struct sim_pair *p;
+	bool waits;
 	size_t i;
 
 	for (i = 0; i < s->npairs; i++) {
@@ -99,12 +100,19 @@ drain(struct sim *s)
 		p->end[0].eof = p->end[1].eof = true;
 		p->end[0].room = p->end[1].room = SIM_UNLIMITED;
 	}
-	sim_settle(s);
-	for (i = 0; i < s->npairs; i++)
-		if (s->pairs[i].answer == SIM_LATER &&
-		    !s->pairs[i].end[1].connected)
-			sim_answer(s, &s->pairs[i], INS_CONNECTED);
-	sim_settle(s);
+	/* A paused carrier may hold opens back that are to be answered. */
+	do {
+		sim_settle(s);
+		waits = false;
+		for (i = 0; i < s->npairs; i++) {
+			p = &s->pairs[i];
+			if (p->answer != SIM_LATER || p->end[1].connected ||
+			    p->stream[1] == NULL)
+				continue;
+			waits = true;
+			sim_answer(s, p, INS_CONNECTED);
+		}
+	} while (waits);
 }
 
 static const char *
