@@ -27,7 +27,7 @@ check_address(const struct hostport *hp)
 	struct hostport again;
 
 	require(hostport_parse(hostport_format(hp, text, sizeof(text)),
-	    &again) == 0);
+		    &again) == 0);
 	require(strcmp(again.host, hp->host) == 0 && again.port == hp->port);
 	require(hostport_compare(&again, hp) == 0);
 }
@@ -40,7 +40,7 @@ check_network(const struct cidr *cidr)
 	const char *why;
 
 	require(cidr_parse(cidr_format(cidr, text, sizeof(text)), &again,
-	    &why) == 0);
+		    &why) == 0);
 	require(memcmp(&again, cidr, sizeof(again)) == 0);
 	require(cidr_match(cidr, &cidr->address, cidr->port_first) ||
 	    cidr->prefix < 96);

@@ -19,12 +19,14 @@
 #define NO "HTTP/1.1 204 No\r\n\r\n"
 #define YES "HTTP/1.1 101 Yes\r\n\r\n"
 
-#define CHECK(x) do { \
-	if (!(x)) { \
-		fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #x); \
-		abort(); \
-	} \
-} while (0)
+#define CHECK(x) \
+	do { \
+		if (!(x)) { \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, \
+			    #x); \
+			abort(); \
+		} \
+	} while (0)
 
 struct bytes {
 	uint8_t *at;
@@ -34,12 +36,12 @@ struct bytes {
 struct run {
 	struct http *h;
 	size_t cap;
-	unsigned seed;			/* 0: nothing is cut */
-	bool answers;			/* HTTP_WAIT is answered with NO */
-	struct bytes waiting;		/* of the visitor, not taken yet */
+	unsigned seed; /* 0: nothing is cut */
+	bool answers; /* HTTP_WAIT is answered with NO */
+	struct bytes waiting; /* of the visitor, not taken yet */
 	struct bytes out;
 	bool request_bad, response_bad;
-	uint64_t opaque;		/* the request that got 101, or 0 */
+	uint64_t opaque; /* the request that got 101, or 0 */
 };
 
 int
@@ -182,8 +184,7 @@ play(struct run *r, const uint8_t *data, size_t len)
 		len -= n + 1;
 	}
 	CHECK(r->h->owed <= HTTP_PIPELINE_MAX);
-	CHECK(r->request_bad || r->response_bad ||
-	    !http_request_pending(r->h));
+	CHECK(r->request_bad || r->response_bad || !http_request_pending(r->h));
 }
 
 static void

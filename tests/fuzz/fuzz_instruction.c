@@ -22,18 +22,20 @@ require(int ok)
 }
 
 /* Decode, encode, decode and encode: the two encodings are the same. */
-#define TWICE(type, decode, encode, ...) do { \
-	struct type v; \
-	size_t n, m; \
+#define TWICE(type, decode, encode, ...) \
+	do { \
+		struct type v; \
+		size_t n, m; \
 \
-	if (decode(data, len __VA_ARGS__, &v) == INS_OK) { \
-		n = encode(first, sizeof(first), &v); \
-		require(n > 6); \
-		require(decode(first + 6, n - 6 __VA_ARGS__, &v) == INS_OK); \
-		m = encode(second, sizeof(second), &v); \
-		require(n == m && memcmp(first, second, n) == 0); \
-	} \
-} while (0)
+		if (decode(data, len __VA_ARGS__, &v) == INS_OK) { \
+			n = encode(first, sizeof(first), &v); \
+			require(n > 6); \
+			require(decode(first + 6, n - 6 __VA_ARGS__, &v) == \
+			    INS_OK); \
+			m = encode(second, sizeof(second), &v); \
+			require(n == m && memcmp(first, second, n) == 0); \
+		} \
+	} while (0)
 
 static void
 payloads(const uint8_t *data, size_t len)
@@ -87,7 +89,7 @@ heads(enum ins_dialect dialect, const uint8_t *data, size_t len)
 			return;
 		require(used >= 2 && used <= INS_HEAD_MAX && used <= len);
 		require(ins_head_decode(dialect, data, used - 1, &again,
-		    &same) == INS_MORE);
+			    &same) == INS_MORE);
 		require(ins_name(h.number) != NULL);
 		data += used;
 		len -= used;

@@ -16,7 +16,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 #define ENDS 64
 
-static size_t held;	/* allocations */
+static size_t held; /* allocations */
 
 static void *
 counting_alloc(void *context, size_t size)
@@ -35,7 +35,9 @@ counting_release(void *context, void *p)
 }
 
 static const struct allocator allocator = {
-	counting_alloc, counting_release, NULL,
+    counting_alloc,
+    counting_release,
+    NULL,
 };
 
 struct end {
@@ -102,7 +104,9 @@ carrier_close(struct carrier *c)
 }
 
 static const struct carrier_ops carrier_ops = {
-	carrier_read, carrier_write, carrier_close,
+    carrier_read,
+    carrier_write,
+    carrier_close,
 };
 
 /* Endpoints. */
@@ -171,7 +175,12 @@ end_refuse(struct endpoint *e, enum ins_outcome outcome)
 }
 
 static const struct endpoint_ops end_ops = {
-	end_read, end_write, end_shut, end_gone, end_gone, end_refuse,
+    end_read,
+    end_write,
+    end_shut,
+    end_gone,
+    end_gone,
+    end_refuse,
 };
 
 static struct end *
@@ -182,12 +191,15 @@ new_end(void)
 	for (i = 0; i < ENDS; i++)
 		if (!ends[i].used) {
 			ends[i] = (struct end){
-				.endpoint = {
-					.ops = &end_ops, .readable = true,
-					.writable = true,
+			    .endpoint =
+				{
+				    .ops = &end_ops,
+				    .readable = true,
+				    .writable = true,
 				},
-				.reads = 3, .used = true,
-				.room = mode & 16 ? 100 : SIZE_MAX,
+			    .reads = 3,
+			    .used = true,
+			    .room = mode & 16 ? 100 : SIZE_MAX,
 			};
 			return &ends[i];
 		}
@@ -231,7 +243,9 @@ on_ended(struct session *s, unsigned code, const char *why)
 }
 
 static const struct session_events events = {
-	on_open, on_finished, on_ended,
+    on_open,
+    on_finished,
+    on_ended,
 };
 
 static void
@@ -298,7 +312,7 @@ static void
 converse(const struct session_config *config, uint8_t cut)
 {
 	struct ins_open open = {.form = INS_FORM_PORT, .port = 5};
-	static struct carrier c;	/* until the session lets it go */
+	static struct carrier c; /* until the session lets it go */
 	const uint8_t *end = input + input_len;
 	size_t piece = cut == 0 ? input_len : cut;
 	unsigned i;
@@ -307,13 +321,14 @@ converse(const struct session_config *config, uint8_t cut)
 	carrier_open = true;
 	session = session_new(config, &c);
 	require(session != NULL);
-	for (i = 0; i < 2 && (config->server ||
-	    config->dialect == INS_EXTENDED); i++)
+	for (i = 0;
+	     i < 2 && (config->server || config->dialect == INS_EXTENDED); i++)
 		require(session_open(session, &open, &new_end()->endpoint,
-		    NULL) != NULL);
+			    NULL) != NULL);
 	for (i = 0; i < 300 && session != NULL && input < end; i++) {
 		input_len = (size_t)(end - input) < piece ?
-		    (size_t)(end - input) : piece;
+		    (size_t)(end - input) :
+		    piece;
 		turn(&c);
 		if (i % 16 == 15)
 			driver.now += 600 * MS;

@@ -9,14 +9,14 @@
 #include "unit.h"
 
 static const struct unit_suite *const suites[] = {
-	&suite_base,
-	&suite_config,
-	&suite_handshake,
-	&suite_http,
-	&suite_instruction,
-	&suite_net,
-	&suite_oom,
-	&suite_session,
+    &suite_base,
+    &suite_config,
+    &suite_handshake,
+    &suite_http,
+    &suite_instruction,
+    &suite_net,
+    &suite_oom,
+    &suite_session,
 };
 
 static int
@@ -45,7 +45,8 @@ main(int argc, char **argv)
 			continue;
 		s = CU_add_suite(suites[i]->name, NULL, NULL);
 		for (t = suites[i]->tests; t->name != NULL; t++)
-			if (s == NULL || CU_add_test(s, t->name, t->run) == NULL)
+			if (s == NULL ||
+			    CU_add_test(s, t->name, t->run) == NULL)
 				return 2;
 	}
 	CU_basic_set_mode(CU_BRM_NORMAL);

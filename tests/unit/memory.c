@@ -37,7 +37,7 @@ void
 memory_init(struct memory *m)
 {
 	*m = (struct memory){
-		.allocator = {counting_alloc, counting_release, m},
+	    .allocator = {counting_alloc, counting_release, m},
 	};
 }
 

@@ -281,7 +281,9 @@ carrier_close(struct carrier *c)
 }
 
 static const struct carrier_ops carrier_ops = {
-	carrier_read, carrier_write, carrier_close,
+    carrier_read,
+    carrier_write,
+    carrier_close,
 };
 
 /* Endpoints. */
@@ -405,7 +407,12 @@ end_refuse(struct endpoint *e, enum ins_outcome outcome)
 }
 
 static const struct endpoint_ops end_ops = {
-	end_read, end_write, end_shut, end_close, end_reset, end_refuse,
+    end_read,
+    end_write,
+    end_shut,
+    end_close,
+    end_reset,
+    end_refuse,
 };
 
 /* Readiness, as an edge. */
@@ -418,8 +425,8 @@ end_turn(struct sim *s, struct sim_pair *p, int i)
 	(void)s;
 	if (!e->attached || !e->connected || e->endpoint.stream == NULL)
 		return false;
-	if (!e->endpoint.readable && (e->supply > 0 ||
-	    (e->eof && !e->eof_read) || e->fail))
+	if (!e->endpoint.readable &&
+	    (e->supply > 0 || (e->eof && !e->eof_read) || e->fail))
 		edge = e->endpoint.readable = true;
 	if (!e->endpoint.writable && (e->room > 0 || e->broken))
 		edge = e->endpoint.writable = true;
@@ -436,11 +443,11 @@ init_end(struct sim *s, struct sim_pair *p, unsigned i, unsigned side)
 	unsigned index = (unsigned)(p - s->pairs);
 
 	p->end[i] = (struct sim_end){
-		.endpoint.ops = &end_ops,
-		.sim = s,
-		.side = side,
-		.key = 2 * index + i,
-		.room = SIM_UNLIMITED,
+	    .endpoint.ops = &end_ops,
+	    .sim = s,
+	    .side = side,
+	    .key = 2 * index + i,
+	    .room = SIM_UNLIMITED,
 	};
 }
 
@@ -459,8 +466,7 @@ new_pair(struct sim *s, unsigned opener, enum sim_answer answer)
 }
 
 static void
-on_open(struct session *session, struct stream *st,
-    const struct ins_open *open)
+on_open(struct session *session, struct stream *st, const struct ins_open *open)
 {
 	struct sim_side *d = session_owner(session);
 	struct sim *s = d->driver.random_context;
@@ -543,10 +549,14 @@ on_ended(struct session *session, unsigned code, const char *why)
 }
 
 static const struct session_events events = {
-	on_open, on_finished, on_ended,
+    on_open,
+    on_finished,
+    on_ended,
 };
 static const struct session_events events_no_open = {
-	NULL, on_finished, on_ended,
+    NULL,
+    on_finished,
+    on_ended,
 };
 
 static void
@@ -567,8 +577,8 @@ sim_bare(const struct sim_config *config)
 	struct sim *s = calloc(1, sizeof(*s));
 	struct sim_side *d;
 
-	if (s == NULL || (s->pairs = calloc(SIM_PAIRS,
-	    sizeof(s->pairs[0]))) == NULL)
+	if (s == NULL ||
+	    (s->pairs = calloc(SIM_PAIRS, sizeof(s->pairs[0]))) == NULL)
 		abort();
 	s->config = *config;
 	s->random = config->seed;
@@ -586,7 +596,8 @@ sim_bare(const struct sim_config *config)
 		d->out.data_ring = malloc(d->out.cap);
 		d->open = true;
 		d->carrier = (struct carrier){
-			.ops = &carrier_ops, .writable = true,
+		    .ops = &carrier_ops,
+		    .writable = true,
 		};
 	}
 	return s;
@@ -597,17 +608,17 @@ sim_start(struct sim *s, unsigned side)
 {
 	struct sim_side *d = &s->side[side];
 	struct session_config c = {
-		.dialect = s->config.dialect,
-		.server = side == SERVER,
-		.id = 7,
-		.driver = &d->driver,
-		.process = &d->process,
-		.memory = OR(s->config.memory, 64 << 20),
-		.heartbeat = OR(s->config.heartbeat, 5 * SECOND),
-		.stall = OR(s->config.stall, 30 * SECOND),
-		.events = s->config.refuse_opens ? &events_no_open : &events,
-		.all = &d->all,
-		.owner = d,
+	    .dialect = s->config.dialect,
+	    .server = side == SERVER,
+	    .id = 7,
+	    .driver = &d->driver,
+	    .process = &d->process,
+	    .memory = OR(s->config.memory, 64 << 20),
+	    .heartbeat = OR(s->config.heartbeat, 5 * SECOND),
+	    .stall = OR(s->config.stall, 30 * SECOND),
+	    .events = s->config.refuse_opens ? &events_no_open : &events,
+	    .all = &d->all,
+	    .owner = d,
 	};
 
 	d->session = session_new(&c, &d->carrier);
@@ -651,8 +662,7 @@ check_side(struct sim *s, unsigned side)
 	ok &= complain(d->process.above != 0, "budget above is left", s, side,
 	    d->process.above);
 	ok &= complain(!list_empty(&d->all), "sessions are left", s, side, 0);
-	ok &= complain(driver_has_work(&d->driver), "work is left", s, side,
-	    0);
+	ok &= complain(driver_has_work(&d->driver), "work is left", s, side, 0);
 	ok &= complain(d->driver.timers.root != NULL, "timers are left", s,
 	    side, 0);
 	ok &= complain(d->misused, "carrier used after close", s, side, 0);
@@ -709,16 +719,15 @@ pipe_turn(struct sim *s, unsigned side)
 
 	if (!p->hold && p->arrived < p->len) {
 		n = p->len - p->arrived;
-		p->arrived += s->config.piece != 0 ?
-		    1 + sim_random(s, n) : n;
+		p->arrived += s->config.piece != 0 ? 1 + sim_random(s, n) : n;
 		if (to->session != NULL && to->open) {
 			to->carrier.readable = true;
 			to->carrier.notify(to->carrier.owner);
 		}
 		happened = true;
 	}
-	edge = to->open && !to->carrier.readable && !p->hold && (p->arrived > 0 ||
-	    (p->ended && p->len == 0));
+	edge = to->open && !to->carrier.readable && !p->hold &&
+	    (p->arrived > 0 || (p->ended && p->len == 0));
 	if (edge && to->session != NULL) {
 		to->carrier.readable = true;
 		to->carrier.notify(to->carrier.owner);
@@ -809,7 +818,7 @@ sim_open(struct sim *s, unsigned side, enum sim_answer answer)
 	st = session_open(s->side[side].session, &open, &p->end[0].endpoint,
 	    &p->end[0]);
 	if (st == NULL) {
-		p->arrived = true;	/* its port is void */
+		p->arrived = true; /* its port is void */
 		return NULL;
 	}
 	p->end[0].attached = true;

@@ -39,7 +39,7 @@ static void
 test_pool_sizes(void)
 {
 	static const size_t wants[] = {0, 1, 4095, 4096, 4097, 8192, 8193,
-		100000, 131072, 131073, 262143, 262144};
+	    100000, 131072, 131073, 262143, 262144};
 	struct buffer *b[12];
 	struct memory m;
 	struct pool p;
@@ -52,8 +52,8 @@ test_pool_sizes(void)
 		b[i] = pool_get(&p, wants[i]);
 		CU_ASSERT_PTR_NOT_NULL_FATAL(b[i]);
 		CU_ASSERT(b[i]->size >= wants[i] && b[i]->size >= BUFFER_MIN);
-		CU_ASSERT(b[i]->size <= BUFFER_MIN ||
-		    b[i]->size < 2 * wants[i]);
+		CU_ASSERT(
+		    b[i]->size <= BUFFER_MIN || b[i]->size < 2 * wants[i]);
 		CU_ASSERT_EQUAL(buffer_room(b[i]), b[i]->size);
 		CU_ASSERT_EQUAL(b[i]->len, 0);
 		CU_ASSERT_PTR_NULL(b[i]->next);
@@ -160,8 +160,8 @@ hash_model(size_t fail_from, unsigned n, unsigned operations)
 	for (i = 0; i < operations; i++) {
 		k = (unsigned)rand() % n;
 		found = hash_find(&h, &k, sizeof(k));
-		CU_ASSERT_FATAL(found ==
-		    (items[k].inside ? &items[k].node : NULL));
+		CU_ASSERT_FATAL(
+		    found == (items[k].inside ? &items[k].node : NULL));
 		if (items[k].inside)
 			hash_remove(&h, &items[k].node);
 		else
@@ -234,8 +234,7 @@ use_table(void *argument)
 		}
 		for (i = 0; i < EACH; i++) {
 			h = table_lock(&table, &items[i].key, 4);
-			bad += hash_find(h, &items[i].key, 4) !=
-			    &items[i].node;
+			bad += hash_find(h, &items[i].key, 4) != &items[i].node;
 			hash_remove(h, &items[i].node);
 			table_unlock(&table, &items[i].key, 4);
 		}
@@ -253,8 +252,8 @@ test_table(void)
 
 	table_init(&table, &allocator_system, 7);
 	for (i = 0; i < THREADS; i++)
-		if (pthread_create(&threads[i], NULL, use_table,
-		    (void *)i) != 0)
+		if (pthread_create(&threads[i], NULL, use_table, (void *)i) !=
+		    0)
 			abort();
 	for (i = 0; i < 100; i++)
 		CU_ASSERT(table_count(&table) <= THREADS * EACH);
@@ -301,8 +300,9 @@ capture_line(void)
 	unsigned y, mo, d, h, mi, s, ms;
 	char z;
 
-	CU_ASSERT_EQUAL(sscanf(text, "%4u-%2u-%2uT%2u:%2u:%2u.%3u%c ", &y,
-	    &mo, &d, &h, &mi, &s, &ms, &z), 8);
+	CU_ASSERT_EQUAL(sscanf(text, "%4u-%2u-%2uT%2u:%2u:%2u.%3u%c ", &y, &mo,
+			    &d, &h, &mi, &s, &ms, &z),
+	    8);
 	CU_ASSERT_EQUAL(z, 'Z');
 	return strlen(text) > 25 ? text + 25 : "";
 }
@@ -315,7 +315,8 @@ test_log_values(void)
 	capture_begin();
 	log_event(LOG_ERROR, "e1", "plain", "a-b/c:1", "empty", "", "space",
 	    "a b", "quote", "a\"b", "slash", "a\\b", "equal", "a=b", NULL);
-	CU_ASSERT_STRING_EQUAL(capture_line(), "error e1 plain=a-b/c:1 "
+	CU_ASSERT_STRING_EQUAL(capture_line(),
+	    "error e1 plain=a-b/c:1 "
 	    "empty=\"\" space=\"a b\" quote=\"a\\\"b\" slash=\"a\\\\b\" "
 	    "equal=\"a=b\"\n");
 	capture_begin();
@@ -326,7 +327,8 @@ test_log_values(void)
 		log_number(&l, "n", UINT64_MAX);
 		log_end(&l);
 	}
-	CU_ASSERT_STRING_EQUAL(capture_line(), "warn e2 nul=\"a\\x00b\" "
+	CU_ASSERT_STRING_EQUAL(capture_line(),
+	    "warn e2 nul=\"a\\x00b\" "
 	    "line=\"\\x0a\\x0d\\x1b\\x7f\" utf8=\"\xc3\xbc\" "
 	    "n=18446744073709551615\n");
 }
@@ -394,17 +396,17 @@ test_log_repeats(void)
 }
 
 static const struct unit_test tests[] = {
-	{ "allocator", test_allocator },
-	{ "pool: sizes", test_pool_sizes },
-	{ "pool: trim", test_pool_trim },
-	{ "hash", test_hash },
-	{ "hash: keys", test_hash_keys },
-	{ "table: threads", test_table },
-	{ "log: values", test_log_values },
-	{ "log: levels", test_log_levels },
-	{ "log: long line", test_log_long },
-	{ "log: repeats", test_log_repeats },
-	{ NULL, NULL },
+    {"allocator", test_allocator},
+    {"pool: sizes", test_pool_sizes},
+    {"pool: trim", test_pool_trim},
+    {"hash", test_hash},
+    {"hash: keys", test_hash_keys},
+    {"table: threads", test_table},
+    {"log: values", test_log_values},
+    {"log: levels", test_log_levels},
+    {"log: long line", test_log_long},
+    {"log: repeats", test_log_repeats},
+    {NULL, NULL},
 };
 
-const struct unit_suite suite_base = { "base", tests };
+const struct unit_suite suite_base = {"base", tests};

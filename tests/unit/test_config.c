@@ -17,12 +17,12 @@
 #include "test_config_text.h"
 #include "unit.h"
 
-#define FILES		"tests/unit/config/"
-#define ERROR_SIZE	1024
+#define FILES "tests/unit/config/"
+#define ERROR_SIZE 1024
 
-static const char *const type_names[] = { "tcp", "http" };
-static const char *const dialect_names[] = { "extended", "classic" };
-static const char *const log_names[] = { "error", "warn", "info", "debug" };
+static const char *const type_names[] = {"tcp", "http"};
+static const char *const dialect_names[] = {"extended", "classic"};
+static const char *const log_names[] = {"error", "warn", "info", "debug"};
 
 static void
 dump_remote(FILE *out, const struct config_remote *r)
@@ -34,8 +34,7 @@ dump_remote(FILE *out, const struct config_remote *r)
 	fprintf(out, "remote \"%s\" at line %d\n", r->name, r->line);
 	for (i = 0; i < r->nlisteners; i++) {
 		l = &r->listeners[i];
-		fprintf(out, "  %s %s -> %s at line %d\n",
-		    type_names[l->type],
+		fprintf(out, "  %s %s -> %s at line %d\n", type_names[l->type],
 		    hostport_format(&l->bind, bind, sizeof(bind)),
 		    hostport_format(&l->target, target, sizeof(target)),
 		    l->line);
@@ -93,8 +92,7 @@ slurp(const char *path, size_t *len)
 static enum config_role
 role_of(const char *name)
 {
-	return strncmp(name, "client", 6) == 0 ? CONFIG_CLIENT :
-	    CONFIG_SERVER;
+	return strncmp(name, "client", 6) == 0 ? CONFIG_CLIENT : CONFIG_SERVER;
 }
 
 /* What the golden file of path shall hold; to be freed. */
@@ -218,7 +216,7 @@ test_example(void)
 static void
 test_example_defaults(void)
 {
-	char error[ERROR_SIZE], *text, *at, *dumps[2] = { NULL, NULL };
+	char error[ERROR_SIZE], *text, *at, *dumps[2] = {NULL, NULL};
 	struct config *c;
 	size_t len, size;
 	FILE *out;
@@ -270,8 +268,9 @@ test_every_prefix(void)
 		error[0] = '\0';
 		c = config_parse(cut, n, "cut", CONFIG_CLIENT, error,
 		    sizeof(error));
-		if (c == NULL && (strncmp(error, "cut:", 4) != 0 ||
-		    strchr(error, '\n') != NULL))
+		if (c == NULL &&
+		    (strncmp(error, "cut:", 4) != 0 ||
+			strchr(error, '\n') != NULL))
 			CU_FAIL("not one line");
 		taken += c != NULL;
 		config_free(c);
@@ -318,8 +317,8 @@ test_unreadable(void)
 	    error, sizeof(error)));
 	CU_ASSERT_STRING_EQUAL(error,
 	    "/nonexistent/c.yaml: No such file or directory");
-	CU_ASSERT_PTR_NULL(config_load("/", CONFIG_SERVER, error,
-	    sizeof(error)));
+	CU_ASSERT_PTR_NULL(
+	    config_load("/", CONFIG_SERVER, error, sizeof(error)));
 	CU_ASSERT_STRING_EQUAL(error, "/: Is a directory");
 }
 
@@ -379,25 +378,25 @@ test_many_listeners(void)
 }
 
 static const struct unit_test tests[] = {
-	{ "decimal", test_decimal },
-	{ "hostport: taken", test_hostport_parse },
-	{ "hostport: refused", test_hostport_refuse },
-	{ "hostport: as text", test_hostport_format },
-	{ "hostport: order", test_hostport_compare },
-	{ "cidr: taken", test_cidr_parse },
-	{ "cidr: refused", test_cidr_refuse },
-	{ "cidr: match", test_cidr_match },
-	{ "cidr: canonical", test_cidr_canonical },
-	{ "good files", test_good },
-	{ "bad files", test_bad },
-	{ "the example", test_example },
-	{ "the example's defaults", test_example_defaults },
-	{ "every prefix of a file", test_every_prefix },
-	{ "every size of the error", test_error_size },
-	{ "unreadable files", test_unreadable },
-	{ "size of the file", test_file_size },
-	{ "many listeners", test_many_listeners },
-	{ NULL, NULL },
+    {"decimal", test_decimal},
+    {"hostport: taken", test_hostport_parse},
+    {"hostport: refused", test_hostport_refuse},
+    {"hostport: as text", test_hostport_format},
+    {"hostport: order", test_hostport_compare},
+    {"cidr: taken", test_cidr_parse},
+    {"cidr: refused", test_cidr_refuse},
+    {"cidr: match", test_cidr_match},
+    {"cidr: canonical", test_cidr_canonical},
+    {"good files", test_good},
+    {"bad files", test_bad},
+    {"the example", test_example},
+    {"the example's defaults", test_example_defaults},
+    {"every prefix of a file", test_every_prefix},
+    {"every size of the error", test_error_size},
+    {"unreadable files", test_unreadable},
+    {"size of the file", test_file_size},
+    {"many listeners", test_many_listeners},
+    {NULL, NULL},
 };
 
-const struct unit_suite suite_config = { "config", tests };
+const struct unit_suite suite_config = {"config", tests};

@@ -37,8 +37,10 @@ static void
 add_register(struct text *t, const char *name)
 {
 	struct ins_register g = {
-		.name = {(const uint8_t *)name, strlen(name)},
-		.instance = instance, .serial = 3, .settled = 2,
+	    .name = {(const uint8_t *)name, strlen(name)},
+	    .instance = instance,
+	    .serial = 3,
+	    .settled = 2,
 	};
 
 	t->len += ins_register_encode(t->data + t->len, 1000, &g);
@@ -46,13 +48,13 @@ add_register(struct text *t, const char *name)
 
 /* What came of a text that is added in two pieces, or byte by byte. */
 struct outcome {
-	enum handshake_status status[4];	/* in order, but MORE */
+	enum handshake_status status[4]; /* in order, but MORE */
 	unsigned n;
 	enum ins_end_code code;
 	char name[256];
 	uint64_t number;
 	size_t rest;
-	bool failed;		/* no memory */
+	bool failed; /* no memory */
 };
 
 static bool
@@ -99,8 +101,9 @@ run(bool server, const struct text *t, size_t cut, size_t fail)
 		memory_fail(&m, fail, 1);
 	handshake_init(&h, server, &m.allocator);
 	while (at < t->len && more && !o.failed) {
-		n = cut == SIZE_MAX ? 1 : at == 0 && cut > 0 &&
-		    cut < t->len ? cut : t->len - at;
+		n = cut == SIZE_MAX                    ? 1 :
+		    at == 0 && cut > 0 && cut < t->len ? cut :
+							 t->len - at;
 		exact = malloc(n);
 		memcpy(exact, t->data + at, n);
 		o.failed = handshake_add(&h, exact, n) < 0;
@@ -227,16 +230,15 @@ test_first_bytes(void)
 		for (a = 0; a < 256; a++)
 			for (b = 0; b < 256; b++) {
 				good = server ? a <= 1 && b == 0 :
-				    (a == 1 && b == 0) ||
-				    (a == 0xc2 && b >= 1 && b <= 3) ||
-				    (a == 0xc2 && b >= 0x10 && b <= 0x12);
+						(a == 1 && b == 0) ||
+					(a == 0xc2 && b >= 1 && b <= 3) ||
+					(a == 0xc2 && b >= 0x10 && b <= 0x12);
 				two[0] = (uint8_t)a;
 				two[1] = (uint8_t)b;
-				handshake_init(&h, server,
-				    &allocator_system);
+				handshake_init(&h, server, &allocator_system);
 				handshake_add(&h, two, 2);
 				if ((handshake_step(&h, &e) ==
-				    HANDSHAKE_MORE) != good)
+					HANDSHAKE_MORE) != good)
 					CU_FAIL("first bytes");
 				handshake_close(&h);
 			}
@@ -246,7 +248,10 @@ static void
 test_violations(void)
 {
 	static const char *const names[] = {
-		"\xc2\x80", "\xff", "a\nb", "\xed\xa0\x80",
+	    "\xc2\x80",
+	    "\xff",
+	    "a\nb",
+	    "\xed\xa0\x80",
 	};
 	struct text t = {.len = 0};
 	size_t i;
@@ -286,8 +291,8 @@ test_violations(void)
 	add_hello(&t, &(struct ins_hello){0, 0, nonce, NULL, 0});
 	bad(true, &t, INS_END_VERSION);
 	t.len = 0;
-	t.len += ins_registered_encode(t.data, 100,
-	    &(struct ins_registered){1});
+	t.len +=
+	    ins_registered_encode(t.data, 100, &(struct ins_registered){1});
 	bad(false, &t, INS_END_PROTOCOL);
 	/* Registrations where they have no place, or malformed. */
 	t.len = 0;
@@ -320,9 +325,10 @@ test_refused_at_the_head(void)
 		const char *head;
 		size_t len;
 	} rows[] = {
-		{"\0\3\0\0\0\0\0\1\xff\xff\xff\xff", 12},
-		{"\2\0\0\1\0\0", 6}, {"\x82\x20\0\0\4\0", 6},
-		{"\xc2\x10\0\0\0\10", 6},
+	    {"\0\3\0\0\0\0\0\1\xff\xff\xff\xff", 12},
+	    {"\2\0\0\1\0\0", 6},
+	    {"\x82\x20\0\0\4\0", 6},
+	    {"\xc2\x10\0\0\0\10", 6},
 	};
 	struct text t;
 	size_t i;
@@ -340,12 +346,12 @@ test_refused_at_the_head(void)
 }
 
 static const struct unit_test tests[] = {
-	{ "server", test_server },
-	{ "client", test_client },
-	{ "first bytes", test_first_bytes },
-	{ "violations", test_violations },
-	{ "refused at the head", test_refused_at_the_head },
-	{ NULL, NULL },
+    {"server", test_server},
+    {"client", test_client},
+    {"first bytes", test_first_bytes},
+    {"violations", test_violations},
+    {"refused at the head", test_refused_at_the_head},
+    {NULL, NULL},
 };
 
-const struct unit_suite suite_handshake = { "handshake", tests };
+const struct unit_suite suite_handshake = {"handshake", tests};

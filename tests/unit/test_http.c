@@ -16,13 +16,13 @@ static uint8_t output[OUT_MAX];
 /* One play of a case: how it is cut, and what came of it. */
 struct play {
 	struct http *h;
-	size_t cap;		/* of each http_request() */
-	bool plain;		/* go past http_request() where that may be */
+	size_t cap; /* of each http_request() */
+	bool plain; /* go past http_request() where that may be */
 	const char *answer;
-	uint8_t *room;		/* cap bytes */
-	size_t out_len;		/* in output[] */
+	uint8_t *room; /* cap bytes */
+	size_t out_len; /* in output[] */
 	enum http_status status;
-	size_t left;		/* input not taken */
+	size_t left; /* input not taken */
 };
 
 static void
@@ -57,8 +57,8 @@ feed_exact(struct play *p, const uint8_t *in, size_t len)
 		plain = pass_plain(p, in, len);
 		in += plain;
 		len -= plain;
-		p->status = http_request(p->h, in, len, &used, p->room, p->cap,
-		    &made);
+		p->status =
+		    http_request(p->h, in, len, &used, p->room, p->cap, &made);
 		if (used > len || made > p->cap)
 			abort();
 		collect(p, p->room, made);
@@ -66,7 +66,7 @@ feed_exact(struct play *p, const uint8_t *in, size_t len)
 		len -= used;
 		if (p->status == HTTP_WAIT && p->answer != NULL) {
 			if (http_response(p->h, (const uint8_t *)p->answer,
-			    strlen(p->answer)) != HTTP_OK)
+				strlen(p->answer)) != HTTP_OK)
 				abort();
 			p->answer = NULL;
 			used = 1;
@@ -138,10 +138,11 @@ play_case(const struct http_case *c, size_t cut, size_t cap, bool plain)
 	}
 	good = as_expected(c, &p);
 	if (!good)
-		fprintf(stderr, "\n%s, cut at %zd, room for %zu: status %d, "
-		    "code %d, %zu left, made:\n%.*s\n", c->name, (ssize_t)cut,
-		    cap, p.status, http_bad_code(p.h), p.left, (int)p.out_len,
-		    (char *)output);
+		fprintf(stderr,
+		    "\n%s, cut at %zd, room for %zu: status %d, "
+		    "code %d, %zu left, made:\n%.*s\n",
+		    c->name, (ssize_t)cut, cap, p.status, http_bad_code(p.h),
+		    p.left, (int)p.out_len, (char *)output);
 	end(&p);
 	return good;
 }
@@ -156,8 +157,8 @@ play_cases(const struct http_case *cases, size_t len)
 	for (i = 0; i < len; i++) {
 		good = true;
 		for (k = 0; k < 2 * ELEMENTS(caps) && good; k++) {
-			good = play_case(&cases[i], SIZE_MAX, caps[k / 2],
-			    k % 2);
+			good =
+			    play_case(&cases[i], SIZE_MAX, caps[k / 2], k % 2);
 			for (cut = 0; cut <= cases[i].in_len && good; cut++)
 				good = play_case(&cases[i], cut, caps[k / 2],
 				    k % 2);
@@ -244,12 +245,11 @@ test_chunk_limits(void)
 {
 	play_filled(POST(CHUNKED) "1", ';', 4096, "\r\nx\r\n0\r\n\r\n" GET, 0,
 	    2);
-	play_filled(POST(CHUNKED) "1", ';', 4097, "\r\nx\r\n0\r\n\r\n" GET,
-	    400, 1);
+	play_filled(POST(CHUNKED) "1", ';', 4097, "\r\nx\r\n0\r\n\r\n" GET, 400,
+	    1);
 	/* "a:", its CRLF and the last one count. */
 	play_filled(POST(CHUNKED) "0\r\na:", ' ', 8186, "\r\n\r\n" GET, 0, 2);
-	play_filled(POST(CHUNKED) "0\r\na:", ' ', 8187, "\r\n\r\n" GET, 400,
-	    1);
+	play_filled(POST(CHUNKED) "0\r\na:", ' ', 8187, "\r\n\r\n" GET, 400, 1);
 	play_filled(POST(CHUNKED) "0;a\r\n", 'a', 9000, ":\r\n\r\n", 400, 1);
 }
 
@@ -306,8 +306,8 @@ test_pending(void)
 	CU_ASSERT_TRUE(http_request_partial(p.h));
 	CU_ASSERT_FALSE(http_request_pending(p.h));
 	CU_ASSERT_FALSE(http_request_begun(p.h));
-	http_request(p.h, (const uint8_t *)GET + 3, strlen(GET) - 3, &used,
-	    out, 1, &made);
+	http_request(p.h, (const uint8_t *)GET + 3, strlen(GET) - 3, &used, out,
+	    1, &made);
 	CU_ASSERT_EQUAL(used, strlen(GET) - 3);
 	CU_ASSERT_EQUAL(made, 1);
 	CU_ASSERT_FALSE(http_request_partial(p.h));
@@ -372,8 +372,9 @@ test_memory_runs_out(void)
 		http_free(p.h);
 		p.h = http_new_from(&a, APPLICATION, VISITOR);
 		CU_ASSERT_EQUAL(p.h == NULL, pieces == 0);
-		for (i = 0; p.h != NULL && text[i] != '\0' &&
-		    p.status != HTTP_BAD; i++)
+		for (i = 0;
+		     p.h != NULL && text[i] != '\0' && p.status != HTTP_BAD;
+		     i++)
 			feed(&p, text + i, 1);
 		if (p.h != NULL)
 			status = p.status;
@@ -415,30 +416,29 @@ test_memory_held(void)
 }
 
 static const struct unit_test tests[] = {
-	{"good requests", test_good},
-	{"bad requests", test_bad},
-	{"limit of a head", test_head_limit},
-	{"limits of chunks", test_chunk_limits},
-	{"many fields", test_many_fields},
-	{"plain bytes", test_plain},
-	{"pending output", test_pending},
-	{"memory runs out", test_memory_runs_out},
-	{"memory held", test_memory_held},
-	{"responses", test_http_response_cases},
-	{"whole responses before a bad one", test_http_response_whole},
-	{"partial responses", test_http_response_partial},
-	{"responses in order", test_http_response_order},
-	{"limit of a response's head", test_http_response_limit},
-	{"response before the head is out",
-	    test_http_response_before_head_is_out},
-	{"pipeline", test_http_pipeline},
-	{"upgrade", test_http_upgrade},
-	{"upgrade refused", test_http_upgrade_refused},
-	{"upgrade of another request", test_http_upgrade_not_oldest},
-	{"upgrade before the head is out", test_http_upgrade_too_early},
-	{"a bad body is owed nothing", test_http_bad_body_is_owed_nothing},
-	{"error answers", test_http_error},
-	{NULL, NULL},
+    {"good requests", test_good},
+    {"bad requests", test_bad},
+    {"limit of a head", test_head_limit},
+    {"limits of chunks", test_chunk_limits},
+    {"many fields", test_many_fields},
+    {"plain bytes", test_plain},
+    {"pending output", test_pending},
+    {"memory runs out", test_memory_runs_out},
+    {"memory held", test_memory_held},
+    {"responses", test_http_response_cases},
+    {"whole responses before a bad one", test_http_response_whole},
+    {"partial responses", test_http_response_partial},
+    {"responses in order", test_http_response_order},
+    {"limit of a response's head", test_http_response_limit},
+    {"response before the head is out", test_http_response_before_head_is_out},
+    {"pipeline", test_http_pipeline},
+    {"upgrade", test_http_upgrade},
+    {"upgrade refused", test_http_upgrade_refused},
+    {"upgrade of another request", test_http_upgrade_not_oldest},
+    {"upgrade before the head is out", test_http_upgrade_too_early},
+    {"a bad body is owed nothing", test_http_bad_body_is_owed_nothing},
+    {"error answers", test_http_error},
+    {NULL, NULL},
 };
 
 const struct unit_suite suite_http = {"http", tests};

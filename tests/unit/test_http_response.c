@@ -18,7 +18,7 @@
 
 struct response_case {
 	const char *name;
-	const char *asked;	/* a letter each, see ask() */
+	const char *asked; /* a letter each, see ask() */
 	const char *in;
 	enum http_status status;
 	/* The rest is for HTTP_OK. */
@@ -27,101 +27,107 @@ struct response_case {
 	enum http_status end;
 };
 
-#define GOOD(name, asked, in) {name, asked, in, HTTP_OK, true, false, HTTP_OK}
+#define GOOD(name, asked, in) \
+	{ \
+		name, asked, in, HTTP_OK, true, false, HTTP_OK \
+	}
 #define PART(name, asked, in) \
-	{name, asked, in, HTTP_OK, false, false, HTTP_BAD}
-#define BAD(name, asked, in) {name, asked, in, HTTP_BAD, false, false, HTTP_BAD}
+	{ \
+		name, asked, in, HTTP_OK, false, false, HTTP_BAD \
+	}
+#define BAD(name, asked, in) \
+	{ \
+		name, asked, in, HTTP_BAD, false, false, HTTP_BAD \
+	}
 
 static const struct response_case cases[] = {
-	GOOD("nothing", "", ""),
-	GOOD("no body", "g", OK LENGTH(0) "\r\n"),
-	GOOD("body", "g", OK LENGTH(5) "\r\nHTTP/"),
-	GOOD("chunks", "g", OK CHUNKED "\r\n3\r\n0\r\n\r\n0\r\n\r\n"),
-	GOOD("chunks with extension and trailer", "g",
-	    OK CHUNKED "\r\n1;a=b\r\nx\r\n0\r\na: b\r\n\r\n"),
-	GOOD("chunks of another coding", "g",
-	    OK "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
-	GOOD("folded field", "g", OK "A: b\r\n c\r\n" LENGTH(1) "\r\nx"),
-	GOOD("1.0", "g", "HTTP/1.0 200 OK\r\n" LENGTH(1) "\r\nx"),
-	GOOD("no reason", "g", "HTTP/1.1 200 \r\n" LENGTH(1) "\r\nx"),
-	GOOD("three", "ggg", OK LENGTH(1) "\r\nx" NO OK CHUNKED
-	    "\r\n0\r\n\r\n"),
-	GOOD("three, the first says close", "ggg",
-	    OK "Connection: close\r\n" LENGTH(1) "\r\nx" NO NO),
-	GOOD("HEAD with length", "h", OK LENGTH(5) "\r\n"),
-	GOOD("HEAD with chunks", "h", OK CHUNKED "\r\n"),
-	GOOD("HEAD without length", "h", OK "\r\n"),
-	GOOD("HEAD among others", "ghghhg",
-	    OK LENGTH(1) "\r\nx" OK LENGTH(1) "\r\n" OK LENGTH(1) "\r\nx"
-	    OK LENGTH(1) "\r\n" OK CHUNKED "\r\n" OK LENGTH(2) "\r\nxy"),
-	GOOD("204", "g", NO),
-	GOOD("304 with length", "gg",
-	    "HTTP/1.1 304 Not Modified\r\n" LENGTH(5) "\r\n" NO),
-	GOOD("304 with chunks", "gg",
-	    "HTTP/1.1 304 Not Modified\r\n" CHUNKED "\r\n" NO),
-	GOOD("100 first", "g", "HTTP/1.1 100 Continue\r\n\r\n" NO),
-	GOOD("103 twice", "gg", "HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n"
-	    "HTTP/1.1 103 Hints\r\n" LENGTH(7) "\r\n" NO NO),
-	GOOD("408 unasked", "", TIMEOUT),
-	GOOD("408 unasked after one", "g", NO TIMEOUT),
-	GOOD("408 asked", "g", TIMEOUT),
-	GOOD("upgrade offered", "g",
-	    OK "Upgrade: h2c\r\nConnection: upgrade\r\n" LENGTH(1) "\r\nx"),
-	GOOD("line ends before", "g", "\r\n" NO),
+    GOOD("nothing", "", ""),
+    GOOD("no body", "g", OK LENGTH(0) "\r\n"),
+    GOOD("body", "g", OK LENGTH(5) "\r\nHTTP/"),
+    GOOD("chunks", "g", OK CHUNKED "\r\n3\r\n0\r\n\r\n0\r\n\r\n"),
+    GOOD("chunks with extension and trailer", "g",
+	OK CHUNKED "\r\n1;a=b\r\nx\r\n0\r\na: b\r\n\r\n"),
+    GOOD("chunks of another coding", "g",
+	OK "Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"),
+    GOOD("folded field", "g", OK "A: b\r\n c\r\n" LENGTH(1) "\r\nx"),
+    GOOD("1.0", "g", "HTTP/1.0 200 OK\r\n" LENGTH(1) "\r\nx"),
+    GOOD("no reason", "g", "HTTP/1.1 200 \r\n" LENGTH(1) "\r\nx"),
+    GOOD("three", "ggg", OK LENGTH(1) "\r\nx" NO OK CHUNKED "\r\n0\r\n\r\n"),
+    GOOD("three, the first says close", "ggg",
+	OK "Connection: close\r\n" LENGTH(1) "\r\nx" NO NO),
+    GOOD("HEAD with length", "h", OK LENGTH(5) "\r\n"),
+    GOOD("HEAD with chunks", "h", OK CHUNKED "\r\n"),
+    GOOD("HEAD without length", "h", OK "\r\n"),
+    GOOD("HEAD among others", "ghghhg",
+	OK LENGTH(1) "\r\nx" OK LENGTH(1) "\r\n" OK LENGTH(1) "\r\nx" OK LENGTH(
+	    1) "\r\n" OK CHUNKED "\r\n" OK LENGTH(2) "\r\nxy"),
+    GOOD("204", "g", NO),
+    GOOD("304 with length", "gg",
+	"HTTP/1.1 304 Not Modified\r\n" LENGTH(5) "\r\n" NO),
+    GOOD("304 with chunks", "gg",
+	"HTTP/1.1 304 Not Modified\r\n" CHUNKED "\r\n" NO),
+    GOOD("100 first", "g", "HTTP/1.1 100 Continue\r\n\r\n" NO),
+    GOOD("103 twice", "gg",
+	"HTTP/1.1 103 Hints\r\nLink: x\r\n\r\n"
+	"HTTP/1.1 103 Hints\r\n" LENGTH(7) "\r\n" NO NO),
+    GOOD("408 unasked", "", TIMEOUT),
+    GOOD("408 unasked after one", "g", NO TIMEOUT),
+    GOOD("408 asked", "g", TIMEOUT),
+    GOOD("upgrade offered", "g",
+	OK "Upgrade: h2c\r\nConnection: upgrade\r\n" LENGTH(1) "\r\nx"),
+    GOOD("line ends before", "g", "\r\n" NO),
 
-	PART("not yet", "g", ""),
-	PART("half a status line", "g", "HTTP/1."),
-	PART("half a head", "g", OK LENGTH(0)),
-	PART("half a body", "g", OK LENGTH(5) "\r\nabc"),
-	PART("chunks without end", "g", OK CHUNKED "\r\n1\r\nx\r\n"),
-	PART("chunks without the last line", "g", OK CHUNKED "\r\n0\r\n"),
-	PART("one of two", "gg", NO),
-	PART("only 100", "g", "HTTP/1.1 100 Continue\r\n\r\n"),
-	PART("half a 408", "", "HTTP/1.1 408"),
-	{"until close", "g", OK "\r\nx", HTTP_OK, false, false, HTTP_OK},
-	{"until close, none yet", "g", OK "\r\n", HTTP_OK, false, false,
-	    HTTP_OK},
-	{"until close by coding", "g",
-	    OK "Transfer-Encoding: gzip\r\n\r\nx", HTTP_OK, false, false,
-	    HTTP_OK},
-	{"1.0 until close", "gg", "HTTP/1.0 200 OK\r\n\r\n" NO, HTTP_OK,
-	    false, false, HTTP_OK},
-	{"upgraded", "w", "HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\n"
-	    "Connection: Upgrade\r\n\r\nHTTP/1.1 nonsense\r\n\r\n\x01",
-	    HTTP_OK, false, true, HTTP_OK},
-	{"upgraded without a word", "w", "HTTP/1.1 101 Yes\r\n\r\n\x01",
-	    HTTP_OK, false, true, HTTP_OK},
-	{"upgraded after others", "ggw", NO OK LENGTH(1) "\r\nx"
-	    "HTTP/1.1 100 C\r\n\r\nHTTP/1.1 101 Yes\r\n\r\n\x01",
-	    HTTP_OK, false, true, HTTP_OK},
+    PART("not yet", "g", ""),
+    PART("half a status line", "g", "HTTP/1."),
+    PART("half a head", "g", OK LENGTH(0)),
+    PART("half a body", "g", OK LENGTH(5) "\r\nabc"),
+    PART("chunks without end", "g", OK CHUNKED "\r\n1\r\nx\r\n"),
+    PART("chunks without the last line", "g", OK CHUNKED "\r\n0\r\n"),
+    PART("one of two", "gg", NO),
+    PART("only 100", "g", "HTTP/1.1 100 Continue\r\n\r\n"),
+    PART("half a 408", "", "HTTP/1.1 408"),
+    {"until close", "g", OK "\r\nx", HTTP_OK, false, false, HTTP_OK},
+    {"until close, none yet", "g", OK "\r\n", HTTP_OK, false, false, HTTP_OK},
+    {"until close by coding", "g", OK "Transfer-Encoding: gzip\r\n\r\nx",
+	HTTP_OK, false, false, HTTP_OK},
+    {"1.0 until close", "gg", "HTTP/1.0 200 OK\r\n\r\n" NO, HTTP_OK, false,
+	false, HTTP_OK},
+    {"upgraded", "w",
+	"HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\n"
+	"Connection: Upgrade\r\n\r\nHTTP/1.1 nonsense\r\n\r\n\x01",
+	HTTP_OK, false, true, HTTP_OK},
+    {"upgraded without a word", "w", "HTTP/1.1 101 Yes\r\n\r\n\x01", HTTP_OK,
+	false, true, HTTP_OK},
+    {"upgraded after others", "ggw",
+	NO OK LENGTH(1) "\r\nx"
+			"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 101 Yes\r\n\r\n\x01",
+	HTTP_OK, false, true, HTTP_OK},
 
-	BAD("no HTTP", "g", "SSH-2.0-x\r\n"),
-	BAD("lower-case", "g", "http/1.1 200 OK\r\n\r\n"),
-	BAD("HTTP/2", "g", "HTTP/2.0 200 OK\r\n" LENGTH(0) "\r\n"),
-	BAD("status of two digits", "g",
-	    "HTTP/1.1 20 OK\r\n" LENGTH(0) "\r\n"),
-	BAD("status of four digits", "g",
-	    "HTTP/1.1 2000 OK\r\n" LENGTH(0) "\r\n"),
-	BAD("no status", "g", "HTTP/1.1 OK\r\n" LENGTH(0) "\r\n"),
-	BAD("length is no number", "g", OK LENGTH(x) "\r\n"),
-	BAD("two lengths", "g", OK LENGTH(1) LENGTH(2) "\r\nxy"),
-	BAD("length and chunks", "g", OK LENGTH(1) CHUNKED "\r\n0\r\n\r\n"),
-	BAD("chunk is no number", "g", OK CHUNKED "\r\nx\r\n"),
-	BAD("control character", "g", OK "a: x\x01\r\n\r\n"),
-	BAD("unasked", "", OK LENGTH(0) "\r\n"),
-	BAD("unasked 400", "", "HTTP/1.1 400 Bad\r\n"),
-	BAD("unasked 404", "", "HTTP/1.1 404 Not Found\r\n"),
-	BAD("unasked 40", "", "HTTP/1.1 40 x\r\n\r\n"),
-	BAD("unasked 4080", "", "HTTP/1.1 4080 x\r\n\r\n"),
-	BAD("unasked 100", "", "HTTP/1.1 100 Continue\r\n\r\n"),
-	BAD("unasked 101", "", "HTTP/1.1 101 Yes\r\n\r\n"),
-	BAD("unasked second", "g", NO NO),
-	BAD("body after HEAD", "h", OK LENGTH(1) "\r\nx"),
-	BAD("body after 204", "g", "HTTP/1.1 204 No\r\n" LENGTH(1) "\r\nx"),
-	BAD("body too long", "g", OK LENGTH(1) "\r\nxy"),
-	BAD("101 not asked for", "g", "HTTP/1.1 101 Yes\r\n\r\n"),
-	BAD("101 too early", "gw", "HTTP/1.1 101 Yes\r\n\r\n"),
-	BAD("101 too late", "w", NO "HTTP/1.1 101 Yes\r\n\r\n"),
+    BAD("no HTTP", "g", "SSH-2.0-x\r\n"),
+    BAD("lower-case", "g", "http/1.1 200 OK\r\n\r\n"),
+    BAD("HTTP/2", "g", "HTTP/2.0 200 OK\r\n" LENGTH(0) "\r\n"),
+    BAD("status of two digits", "g", "HTTP/1.1 20 OK\r\n" LENGTH(0) "\r\n"),
+    BAD("status of four digits", "g", "HTTP/1.1 2000 OK\r\n" LENGTH(0) "\r\n"),
+    BAD("no status", "g", "HTTP/1.1 OK\r\n" LENGTH(0) "\r\n"),
+    BAD("length is no number", "g", OK LENGTH(x) "\r\n"),
+    BAD("two lengths", "g", OK LENGTH(1) LENGTH(2) "\r\nxy"),
+    BAD("length and chunks", "g", OK LENGTH(1) CHUNKED "\r\n0\r\n\r\n"),
+    BAD("chunk is no number", "g", OK CHUNKED "\r\nx\r\n"),
+    BAD("control character", "g", OK "a: x\x01\r\n\r\n"),
+    BAD("unasked", "", OK LENGTH(0) "\r\n"),
+    BAD("unasked 400", "", "HTTP/1.1 400 Bad\r\n"),
+    BAD("unasked 404", "", "HTTP/1.1 404 Not Found\r\n"),
+    BAD("unasked 40", "", "HTTP/1.1 40 x\r\n\r\n"),
+    BAD("unasked 4080", "", "HTTP/1.1 4080 x\r\n\r\n"),
+    BAD("unasked 100", "", "HTTP/1.1 100 Continue\r\n\r\n"),
+    BAD("unasked 101", "", "HTTP/1.1 101 Yes\r\n\r\n"),
+    BAD("unasked second", "g", NO NO),
+    BAD("body after HEAD", "h", OK LENGTH(1) "\r\nx"),
+    BAD("body after 204", "g", "HTTP/1.1 204 No\r\n" LENGTH(1) "\r\nx"),
+    BAD("body too long", "g", OK LENGTH(1) "\r\nxy"),
+    BAD("101 not asked for", "g", "HTTP/1.1 101 Yes\r\n\r\n"),
+    BAD("101 too early", "gw", "HTTP/1.1 101 Yes\r\n\r\n"),
+    BAD("101 too late", "w", NO "HTTP/1.1 101 Yes\r\n\r\n"),
 };
 
 static void
@@ -131,7 +137,8 @@ take(struct http *h, const char *in, enum http_status status)
 	uint8_t out[4096];
 
 	CU_ASSERT_EQUAL(http_request(h, (const uint8_t *)in, len, &used, out,
-	    sizeof(out), &made), status);
+			    sizeof(out), &made),
+	    status);
 	CU_ASSERT_EQUAL(used, len);
 }
 
@@ -207,8 +214,8 @@ play_case(const struct response_case *c, size_t cut)
 	}
 	good = as_expected(c, h, status);
 	if (!good)
-		fprintf(stderr, "\n%s, cut at %zd: %d\n", c->name,
-		    (ssize_t)cut, status);
+		fprintf(stderr, "\n%s, cut at %zd: %d\n", c->name, (ssize_t)cut,
+		    status);
 	http_free(h);
 	return good;
 }
@@ -310,7 +317,7 @@ test_http_response_limit(void)
 			h = ask("g");
 			status = HTTP_OK;
 			for (len = 0; text[len] != '\0' && status == HTTP_OK;
-			    len += strnlen(text + len, step))
+			     len += strnlen(text + len, step))
 				status = answer_exact(h, text + len,
 				    strnlen(text + len, step));
 			CU_ASSERT_EQUAL(status, i == 0 ? HTTP_OK : HTTP_BAD);
@@ -330,11 +337,12 @@ test_http_response_before_head_is_out(void)
 	for (i = 0; i < 2; i++) {
 		const char *in = i == 0 ? GET : SOCKET;
 
-		http_request(h, (const uint8_t *)in, strlen(in), &used, out,
-		    1, &made);
+		http_request(h, (const uint8_t *)in, strlen(in), &used, out, 1,
+		    &made);
 		CU_ASSERT_TRUE(http_request_pending(h));
-		CU_ASSERT_EQUAL(answer(h, "HTTP/1.1 431 No\r\n" LENGTH(0)
-		    "\r\n"), HTTP_OK);
+		CU_ASSERT_EQUAL(answer(h,
+				    "HTTP/1.1 431 No\r\n" LENGTH(0) "\r\n"),
+		    HTTP_OK);
 		CU_ASSERT_TRUE(http_response_idle(h));
 		take(h, "", HTTP_OK);
 		CU_ASSERT_FALSE(http_request_pending(h));
@@ -356,7 +364,8 @@ test_http_pipeline(void)
 		take(h, GET, HTTP_OK);
 	take(h, GET, HTTP_WAIT);
 	CU_ASSERT_EQUAL(http_request(h, (const uint8_t *)GET, strlen(GET),
-	    &used, out, sizeof(out), &made), HTTP_WAIT);
+			    &used, out, sizeof(out), &made),
+	    HTTP_WAIT);
 	CU_ASSERT_EQUAL(used, 0);
 	CU_ASSERT_EQUAL(made, 0);
 	CU_ASSERT_EQUAL(answer(h, "HTTP/1.1 100 C\r\n\r\n"), HTTP_OK);
@@ -389,7 +398,8 @@ test_http_upgrade(void)
 	http_request_passed(h, 1000);
 	CU_ASSERT_EQUAL(http_request_plain(h), SIZE_MAX);
 	CU_ASSERT_EQUAL(http_request(h, (const uint8_t *)"\0\1\2\3", 4, &used,
-	    out, 3, &made), HTTP_OK);
+			    out, 3, &made),
+	    HTTP_OK);
 	CU_ASSERT_EQUAL(used, 3);
 	CU_ASSERT_EQUAL(made, 3);
 	CU_ASSERT_EQUAL(memcmp(out, "\0\1\2", 3), 0);
@@ -446,7 +456,8 @@ take_bad(struct http *h, const char *in)
 	uint8_t out[4096];
 
 	CU_ASSERT_EQUAL(http_request(h, (const uint8_t *)in, strlen(in), &used,
-	    out, sizeof(out), &made), HTTP_BAD);
+			    out, sizeof(out), &made),
+	    HTTP_BAD);
 }
 
 /* Its response never comes, so that the error answer must not wait for it. */
@@ -505,8 +516,8 @@ test_http_error(void)
 		CU_ASSERT_EQUAL(len, strlen(text));
 		snprintf(line, sizeof(line), "HTTP/1.1 %d ", codes[i]);
 		CU_ASSERT_EQUAL(strncmp(text, line, strlen(line)), 0);
-		CU_ASSERT_PTR_NOT_NULL(strstr(text,
-		    "\r\nConnection: close\r\n"));
+		CU_ASSERT_PTR_NOT_NULL(
+		    strstr(text, "\r\nConnection: close\r\n"));
 		h = ask("g");
 		CU_ASSERT_EQUAL(answer(h, text), HTTP_OK);
 		CU_ASSERT_TRUE(http_response_idle(h));

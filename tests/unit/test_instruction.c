@@ -17,22 +17,25 @@ static const uint8_t instance[INS_INSTANCE_SIZE] = {9, 8, 7};
 static const uint8_t held[8 * INS_HELD_MAX] = {0, 0, 0, 0, 0, 0, 0, 5, 1};
 static char text255[256], text254[255];
 
-#define BYTES(s) {(const uint8_t *)(s), sizeof(s) - 1}
+#define BYTES(s) \
+	{ \
+		(const uint8_t *)(s), sizeof(s) - 1 \
+	}
 
 /*
  * Decode a payload and encode what it said again: 0 when it is bad.  In any
  * encoding of ours that gives the same bytes.
  */
-typedef size_t again_fn(const uint8_t *payload, size_t len, uint8_t *buf,
-    size_t cap);
+typedef size_t
+again_fn(const uint8_t *payload, size_t len, uint8_t *buf, size_t cap);
 
 #define AGAIN(name, type, decode, encode) \
-	static size_t \
-	name(const uint8_t *p, size_t len, uint8_t *buf, size_t cap) \
+	static size_t name(const uint8_t *p, size_t len, uint8_t *buf, \
+	    size_t cap) \
 	{ \
 		struct type v; \
 		enum ins_status status = decode; \
-	\
+\
 		CU_ASSERT_NOT_EQUAL_FATAL(status, INS_MORE); \
 		return status == INS_OK ? encode(buf, cap, &v) : 0; \
 	}
@@ -70,17 +73,19 @@ half_close(const uint8_t *p, size_t len, uint8_t *buf, size_t cap)
 	uint64_t identity;
 
 	return ins_identity_decode(p, len, &identity) == INS_OK ?
-	    ins_half_close_encode(buf, cap, identity) : 0;
+	    ins_half_close_encode(buf, cap, identity) :
+	    0;
 }
 
 #define OFFSET(name, number) \
-	static size_t \
-	name(const uint8_t *p, size_t len, uint8_t *buf, size_t cap) \
+	static size_t name(const uint8_t *p, size_t len, uint8_t *buf, \
+	    size_t cap) \
 	{ \
 		uint64_t v; \
-	\
+\
 		return ins_offset_decode(p, len, &v) == INS_OK ? \
-		    ins_offset_encode(buf, cap, number, v) : 0; \
+		    ins_offset_encode(buf, cap, number, v) : \
+		    0; \
 	}
 OFFSET(ack, INS_ACK)
 OFFSET(ping, INS_PING)
@@ -93,26 +98,34 @@ sample(int i, uint8_t *buf, size_t cap, size_t *len)
 {
 	const uint64_t top = INS_IDENTITY_MAX;
 	struct ins_hello hello = {1, 0x0102030405060708, nonce, NULL, 0};
-	struct ins_hello answer = {1, UINT64_MAX, nonce, instance,
-	    UINT64_MAX};
+	struct ins_hello answer = {1, UINT64_MAX, nonce, instance, UINT64_MAX};
 	struct ins_register reg = {
-		.name = BYTES("büro"), .instance = instance,
-		.serial = 2, .settled = 1,
+	    .name = BYTES("büro"),
+	    .instance = instance,
+	    .serial = 2,
+	    .settled = 1,
 	};
 	struct ins_open o = {
-		.identity = 1, .window = INS_WINDOW_MIN,
-		.form = INS_FORM_PORT, .port = 80,
+	    .identity = 1,
+	    .window = INS_WINDOW_MIN,
+	    .form = INS_FORM_PORT,
+	    .port = 80,
 	};
 	const struct ins_address v4 = {4, {1, 2, 3, 4}, 5};
 	const struct ins_address v6 = {6, {[0] = 0x20, [15] = 1}, 65535};
 
-#define IS(f, call) *len = call; return f
+#define IS(f, call) \
+	*len = call; \
+	return f
 	memset(text255, 'x', 255);
 	memset(text254, 'y', 254);
 	switch (i) {
-	case 0: IS(hello_client, ins_hello_encode(buf, cap, &hello));
-	case 1: IS(hello_server, ins_hello_encode(buf, cap, &answer));
-	case 2: IS(registration, ins_register_encode(buf, cap, &reg));
+	case 0:
+		IS(hello_client, ins_hello_encode(buf, cap, &hello));
+	case 1:
+		IS(hello_server, ins_hello_encode(buf, cap, &answer));
+	case 2:
+		IS(registration, ins_register_encode(buf, cap, &reg));
 	case 3:
 		reg.name = (struct ins_bytes){(uint8_t *)text255, 255};
 		reg.serial = UINT64_MAX;
@@ -127,17 +140,28 @@ sample(int i, uint8_t *buf, size_t cap, size_t *len)
 	case 5:
 		reg.standby = true;
 		IS(registration, ins_register_encode(buf, cap, &reg));
-	case 6: IS(registered, ins_registered_encode(buf, cap,
-	    &(struct ins_registered){1}));
-	case 7: IS(registered, ins_registered_encode(buf, cap,
-	    &(struct ins_registered){UINT64_MAX}));
-	case 8: IS(end_again, ins_end_encode(buf, cap, 1, ""));
-	case 9: IS(end_again, ins_end_encode(buf, cap, 65535, text255));
-	case 10: IS(ack, ins_offset_encode(buf, cap, INS_ACK, 0));
-	case 11: IS(ack, ins_offset_encode(buf, cap, INS_ACK, UINT64_MAX));
-	case 12: IS(ping, ins_offset_encode(buf, cap, INS_PING, 1 << 20));
-	case 13: IS(pong, ins_offset_encode(buf, cap, INS_PONG, 77));
-	case 14: IS(open_again, ins_open_encode(buf, cap, &o));
+	case 6:
+		IS(registered,
+		    ins_registered_encode(buf, cap,
+			&(struct ins_registered){1}));
+	case 7:
+		IS(registered,
+		    ins_registered_encode(buf, cap,
+			&(struct ins_registered){UINT64_MAX}));
+	case 8:
+		IS(end_again, ins_end_encode(buf, cap, 1, ""));
+	case 9:
+		IS(end_again, ins_end_encode(buf, cap, 65535, text255));
+	case 10:
+		IS(ack, ins_offset_encode(buf, cap, INS_ACK, 0));
+	case 11:
+		IS(ack, ins_offset_encode(buf, cap, INS_ACK, UINT64_MAX));
+	case 12:
+		IS(ping, ins_offset_encode(buf, cap, INS_PING, 1 << 20));
+	case 13:
+		IS(pong, ins_offset_encode(buf, cap, INS_PONG, 77));
+	case 14:
+		IS(open_again, ins_open_encode(buf, cap, &o));
 	case 15:
 		o.identity = top;
 		o.kind = o.class = 255;
@@ -155,29 +179,55 @@ sample(int i, uint8_t *buf, size_t cap, size_t *len)
 		o.host = (struct ins_bytes)BYTES("a");
 		o.destination = v4;
 		IS(open_again, ins_open_encode(buf, cap, &o));
-	case 18: IS(opened, ins_opened_encode(buf, cap, &(struct ins_opened){
-	    1, INS_CONNECTED, INS_WINDOW_MIN, {NULL, 0}}));
-	case 19: IS(opened, ins_opened_encode(buf, cap, &(struct ins_opened){
-	    top, INS_CONNECTED, INS_WINDOW_MAX, {NULL, 0}}));
-	case 20: IS(opened, ins_opened_encode(buf, cap, &(struct ins_opened){
-	    top, INS_FAILED, 0, {(uint8_t *)text255, 255}}));
-	case 21: IS(opened, ins_opened_encode(buf, cap, &(struct ins_opened){
-	    top, 255, 0, BYTES("é")}));
-	case 22: IS(half_close, ins_half_close_encode(buf, cap, 1));
-	case 23: IS(half_close, ins_half_close_encode(buf, cap, top));
-	case 24: IS(reset, ins_reset_encode(buf, cap,
-	    &(struct ins_reset){top, 65535}));
-	case 25: IS(credit, ins_credit_encode(buf, cap,
-	    &(struct ins_credit){1, UINT64_MAX}));
-	case 26: IS(limit, ins_limit_encode(buf, cap,
-	    &(struct ins_limit){top, 1, UINT64_MAX}));
-	case 27: IS(NULL, ins_initial_remote_encode(buf, cap, "a"));
-	case 28: IS(NULL, ins_initial_remote_encode(buf, cap, text255));
-	case 29: IS(NULL, ins_initial_connection_encode(buf, cap, top, 1));
-	case 30: IS(NULL, ins_initial_connection_encode(buf, cap, 7, 65535));
-	case 31: IS(NULL, ins_heartbeat_encode(buf, cap));
-	case 32: IS(NULL, ins_close_encode(buf, cap, 5));
-	default: IS(NULL, ins_close_encode(buf, cap, top));
+	case 18:
+		IS(opened,
+		    ins_opened_encode(buf, cap,
+			&(struct ins_opened){1, INS_CONNECTED, INS_WINDOW_MIN,
+			    {NULL, 0}}));
+	case 19:
+		IS(opened,
+		    ins_opened_encode(buf, cap,
+			&(struct ins_opened){top, INS_CONNECTED, INS_WINDOW_MAX,
+			    {NULL, 0}}));
+	case 20:
+		IS(opened,
+		    ins_opened_encode(buf, cap,
+			&(struct ins_opened){top, INS_FAILED, 0,
+			    {(uint8_t *)text255, 255}}));
+	case 21:
+		IS(opened,
+		    ins_opened_encode(buf, cap,
+			&(struct ins_opened){top, 255, 0, BYTES("é")}));
+	case 22:
+		IS(half_close, ins_half_close_encode(buf, cap, 1));
+	case 23:
+		IS(half_close, ins_half_close_encode(buf, cap, top));
+	case 24:
+		IS(reset,
+		    ins_reset_encode(buf, cap,
+			&(struct ins_reset){top, 65535}));
+	case 25:
+		IS(credit,
+		    ins_credit_encode(buf, cap,
+			&(struct ins_credit){1, UINT64_MAX}));
+	case 26:
+		IS(limit,
+		    ins_limit_encode(buf, cap,
+			&(struct ins_limit){top, 1, UINT64_MAX}));
+	case 27:
+		IS(NULL, ins_initial_remote_encode(buf, cap, "a"));
+	case 28:
+		IS(NULL, ins_initial_remote_encode(buf, cap, text255));
+	case 29:
+		IS(NULL, ins_initial_connection_encode(buf, cap, top, 1));
+	case 30:
+		IS(NULL, ins_initial_connection_encode(buf, cap, 7, 65535));
+	case 31:
+		IS(NULL, ins_heartbeat_encode(buf, cap));
+	case 32:
+		IS(NULL, ins_close_encode(buf, cap, 5));
+	default:
+		IS(NULL, ins_close_encode(buf, cap, top));
 	}
 }
 
@@ -212,11 +262,13 @@ test_round_trip(void)
 		again = sample(i, buf, sizeof(buf), &len);
 		CU_ASSERT_FATAL(len >= 2);
 		CU_ASSERT_EQUAL(ins_head_decode(dialect_of(i), buf, len, &h,
-		    &used), INS_OK);
+				    &used),
+		    INS_OK);
 		CU_ASSERT_EQUAL(h.number, buf[0] << 8 | buf[1]);
 		CU_ASSERT_EQUAL(used + h.length, len);
 		CU_ASSERT_EQUAL(dialect_of(i) == INS_EXTENDED ||
-		    h.number == INS_CLOSE, ins_known(h.number));
+			h.number == INS_CLOSE,
+		    ins_known(h.number));
 		if (again == NULL)
 			continue;
 		payload = exact(buf + used, h.length);
@@ -261,7 +313,8 @@ test_values(void)
 	ins_data_head_encode(buf, INS_BY_CLIENT | 3, UINT32_MAX);
 	for (len = 0; len < 2; len++) {
 		CU_ASSERT_EQUAL(ins_head_decode((enum ins_dialect)len, buf,
-		    INS_DATA_HEAD, &h, &used), INS_OK);
+				    INS_DATA_HEAD, &h, &used),
+		    INS_OK);
 		CU_ASSERT_EQUAL(h.number, INS_DATA);
 		CU_ASSERT_EQUAL(h.identity, INS_BY_CLIENT | 3);
 		CU_ASSERT_EQUAL(h.length, UINT32_MAX);
@@ -318,8 +371,8 @@ test_payloads_cut(void)
 		for (n = 0; again != NULL && n < len - 6; n++) {
 			p = exact(buf + 6, n);
 			got = again(p, n, out, sizeof(out));
-			CU_ASSERT(got == 0 || (got == n + 6 &&
-			    memcmp(out + 6, buf + 6, n) == 0));
+			CU_ASSERT(got == 0 ||
+			    (got == n + 6 && memcmp(out + 6, buf + 6, n) == 0));
 			free(p);
 		}
 		if (again == NULL || again == end_again)
@@ -343,7 +396,7 @@ test_no_room(void)
 
 	for (k = 0; k < SAMPLES; k++) {
 		sample(k, buf, sizeof(buf), &len);
-		for (cap = 0; cap < len; cap += cap > 600 ? 97 : 1) {
+		for (cap = 0; cap<len; cap += cap> 600 ? 97 : 1) {
 			p = malloc(cap + 16);
 			memset(p, 0xee, cap + 16);
 			sample(k, p, cap, &n);
@@ -364,9 +417,12 @@ static enum ins_status
 head_status(enum ins_dialect dialect, unsigned number, uint32_t length)
 {
 	uint8_t b[INS_HEAD_MAX] = {
-		(uint8_t)(number >> 8), (uint8_t)number, (uint8_t)(length >> 24),
-		(uint8_t)(length >> 16), (uint8_t)(length >> 8),
-		(uint8_t)length,
+	    (uint8_t)(number >> 8),
+	    (uint8_t)number,
+	    (uint8_t)(length >> 24),
+	    (uint8_t)(length >> 16),
+	    (uint8_t)(length >> 8),
+	    (uint8_t)length,
 	};
 	struct ins_head h;
 	size_t used;
@@ -382,14 +438,19 @@ test_lengths(void)
 		uint32_t min, max;
 		bool counted;
 	} rows[] = {
-		{INS_HELLO, 42, 1024, false},
-		{INS_REGISTER, 0, 16384, false},
-		{INS_REGISTERED, 0, 1024, false}, {INS_END, 2, 1024, false},
-		{INS_ACK, 8, 8, false}, {INS_PING, 8, 8, false},
-		{INS_PONG, 8, 8, false}, {INS_OPEN, 16, 1024, true},
-		{INS_OPENED, 15, 1024, true}, {INS_HALF_CLOSE, 6, 6, true},
-		{INS_RESET, 8, 8, true}, {INS_CREDIT, 14, 14, true},
-		{INS_LIMIT, 22, 22, true},
+	    {INS_HELLO, 42, 1024, false},
+	    {INS_REGISTER, 0, 16384, false},
+	    {INS_REGISTERED, 0, 1024, false},
+	    {INS_END, 2, 1024, false},
+	    {INS_ACK, 8, 8, false},
+	    {INS_PING, 8, 8, false},
+	    {INS_PONG, 8, 8, false},
+	    {INS_OPEN, 16, 1024, true},
+	    {INS_OPENED, 15, 1024, true},
+	    {INS_HALF_CLOSE, 6, 6, true},
+	    {INS_RESET, 8, 8, true},
+	    {INS_CREDIT, 14, 14, true},
+	    {INS_LIMIT, 22, 22, true},
 	};
 	size_t i;
 
@@ -405,13 +466,15 @@ test_lengths(void)
 		CU_ASSERT_EQUAL(ins_counted(rows[i].number), rows[i].counted);
 		CU_ASSERT_TRUE(ins_known(rows[i].number));
 		CU_ASSERT_EQUAL(head_status(INS_CLASSIC, rows[i].number,
-		    rows[i].min), INS_BAD);
+				    rows[i].min),
+		    INS_BAD);
 	}
 	CU_ASSERT_TRUE(ins_counted(INS_DATA));
 	CU_ASSERT_TRUE(ins_counted(INS_CLOSE));
 	for (i = 0; i < 258; i++)
 		CU_ASSERT_EQUAL(head_status(INS_CLASSIC, INS_INITIAL_REMOTE,
-		    (uint32_t)i), i >= 1 && i <= 255 ? INS_OK : INS_BAD);
+				    (uint32_t)i),
+		    i >= 1 && i <= 255 ? INS_OK : INS_BAD);
 }
 
 /* Every number that there is, in both dialects. */
@@ -456,21 +519,53 @@ test_names(void)
 		bool valid;
 	} rows[] = {
 #define OK(s) {s, sizeof(s) - 1, true}
-#define NO(s) {s, sizeof(s) - 1, false}
-		OK("a"), OK(" "), OK("~"), OK("\xc2\xa0"), OK("\xc3\xbf"),
-		OK("\xdf\xbf"), OK("\xe0\xa0\x80"), OK("\xed\x9f\xbf"),
-		OK("\xee\x80\x80"), OK("\xef\xbf\xbf"),
-		OK("\xf0\x90\x80\x80"), OK("\xf4\x8f\xbf\xbf"),
-		NO(""), NO("a\0b"), NO("\x1f"), NO("\n"), NO("a\x7f"),
-		NO("\xc2\x80"), NO("\xc2\x85"), NO("\xc2\x9f"),
-		NO("\xc0\x80"), NO("\xc1\xbf"), NO("\xc0\xaf"),
-		NO("\xe0\x80\x80"), NO("\xe0\x9f\xbf"), NO("\xf0\x80\x80\x80"),
-		NO("\xf0\x8f\xbf\xbf"), NO("\xed\xa0\x80"), NO("\xed\xbf\xbf"),
-		NO("\xf4\x90\x80\x80"), NO("\xf7\xbf\xbf\xbf"),
-		NO("\xf8\x88\x80\x80\x80"), NO("\xfe"), NO("\xff"),
-		NO("\x80"), NO("\xbf"), NO("a\xc3"), NO("\xe2\x82"),
-		NO("\xf0\x9f\x98"), NO("\xc3("), NO("\xe2(\xa1"),
-		NO("\xe2\x82("), NO("\xf0\x9f\x98("),
+#define NO(s) \
+	{ \
+		s, sizeof(s) - 1, false \
+	}
+	    OK("a"),
+	    OK(" "),
+	    OK("~"),
+	    OK("\xc2\xa0"),
+	    OK("\xc3\xbf"),
+	    OK("\xdf\xbf"),
+	    OK("\xe0\xa0\x80"),
+	    OK("\xed\x9f\xbf"),
+	    OK("\xee\x80\x80"),
+	    OK("\xef\xbf\xbf"),
+	    OK("\xf0\x90\x80\x80"),
+	    OK("\xf4\x8f\xbf\xbf"),
+	    NO(""),
+	    NO("a\0b"),
+	    NO("\x1f"),
+	    NO("\n"),
+	    NO("a\x7f"),
+	    NO("\xc2\x80"),
+	    NO("\xc2\x85"),
+	    NO("\xc2\x9f"),
+	    NO("\xc0\x80"),
+	    NO("\xc1\xbf"),
+	    NO("\xc0\xaf"),
+	    NO("\xe0\x80\x80"),
+	    NO("\xe0\x9f\xbf"),
+	    NO("\xf0\x80\x80\x80"),
+	    NO("\xf0\x8f\xbf\xbf"),
+	    NO("\xed\xa0\x80"),
+	    NO("\xed\xbf\xbf"),
+	    NO("\xf4\x90\x80\x80"),
+	    NO("\xf7\xbf\xbf\xbf"),
+	    NO("\xf8\x88\x80\x80\x80"),
+	    NO("\xfe"),
+	    NO("\xff"),
+	    NO("\x80"),
+	    NO("\xbf"),
+	    NO("a\xc3"),
+	    NO("\xe2\x82"),
+	    NO("\xf0\x9f\x98"),
+	    NO("\xc3("),
+	    NO("\xe2(\xa1"),
+	    NO("\xe2\x82("),
+	    NO("\xf0\x9f\x98("),
 #undef OK
 #undef NO
 	};
@@ -548,10 +643,16 @@ test_fields(void)
 		CU_ASSERT_EQUAL(with_field(2, 5, value, (unsigned)i),
 		    i % 8 == 0);
 		CU_ASSERT_EQUAL(with_field(2, 6, value, (unsigned)i), i == 0);
-		CU_ASSERT_EQUAL(with_field(14, 2, "\4" "aaaaaaaaaaaaaaaaa",
-		    (unsigned)i), i == 7);
-		CU_ASSERT_EQUAL(with_field(14, 3, "\6" "aaaaaaaaaaaaaaaaaa",
-		    (unsigned)i + 3), i + 3 == 19);
+		CU_ASSERT_EQUAL(with_field(14, 2,
+				    "\4"
+				    "aaaaaaaaaaaaaaaaa",
+				    (unsigned)i),
+		    i == 7);
+		CU_ASSERT_EQUAL(with_field(14, 3,
+				    "\6"
+				    "aaaaaaaaaaaaaaaaaa",
+				    (unsigned)i + 3),
+		    i + 3 == 19);
 		CU_ASSERT_FALSE(with_field(14, 2, ones, (unsigned)i));
 	}
 	CU_ASSERT_TRUE(with_field(2, 5, value, 8192));
@@ -623,8 +724,10 @@ test_other_values(void)
 {
 	struct ins_hello h = {0, 0, nonce, NULL, 0};
 	struct ins_register g = {
-		.name = BYTES("a"), .instance = instance,
-		.serial = 1, .settled = 1,
+	    .name = BYTES("a"),
+	    .instance = instance,
+	    .serial = 1,
+	    .settled = 1,
 	};
 	struct ins_opened o = {1, INS_CONNECTED, 0, {NULL, 0}};
 	uint8_t buf[INS_ENCODE_MAX];
@@ -651,8 +754,7 @@ test_other_values(void)
 
 		o = (struct ins_opened){1, INS_CONNECTED, w[i], {NULL, 0}};
 		n = ins_opened_encode(buf, sizeof(buf), &o);
-		CU_ASSERT_EQUAL(ins_opened_decode(buf + 6, n - 6, &o),
-		    INS_BAD);
+		CU_ASSERT_EQUAL(ins_opened_decode(buf + 6, n - 6, &o), INS_BAD);
 	}
 	o = (struct ins_opened){1, INS_REFUSED, 1, {NULL, 0}};
 	n = ins_opened_encode(buf, sizeof(buf), &o);
@@ -692,19 +794,19 @@ test_texts(void)
 }
 
 static const struct unit_test tests[] = {
-	{ "round trips", test_round_trip },
-	{ "values", test_values },
-	{ "heads: every cut", test_heads_cut },
-	{ "payloads: every cut", test_payloads_cut },
-	{ "encoders without room", test_no_room },
-	{ "bounds of lengths", test_lengths },
-	{ "every number", test_numbers },
-	{ "names", test_names },
-	{ "fields", test_fields },
-	{ "InsOpen's values", test_open_values },
-	{ "other values", test_other_values },
-	{ "texts", test_texts },
-	{ NULL, NULL },
+    {"round trips", test_round_trip},
+    {"values", test_values},
+    {"heads: every cut", test_heads_cut},
+    {"payloads: every cut", test_payloads_cut},
+    {"encoders without room", test_no_room},
+    {"bounds of lengths", test_lengths},
+    {"every number", test_numbers},
+    {"names", test_names},
+    {"fields", test_fields},
+    {"InsOpen's values", test_open_values},
+    {"other values", test_other_values},
+    {"texts", test_texts},
+    {NULL, NULL},
 };
 
-const struct unit_suite suite_instruction = { "instruction", tests };
+const struct unit_suite suite_instruction = {"instruction", tests};

@@ -248,7 +248,8 @@ on_pair(struct watch *w, uint32_t events)
 			third.watch.ready = on_pair;
 			third.loop = p->loop;
 			CU_ASSERT_EQUAL(loop_watch(p->loop, &third.watch, fd,
-			    EPOLLOUT | EPOLLET), 0);
+					    EPOLLOUT | EPOLLET),
+			    0);
 		}
 	}
 	if (!p->replace || p == &third)
@@ -267,8 +268,10 @@ test_stale_events(void)
 		CU_ASSERT_EQUAL_FATAL(loop_init(&l, &allocator_system), 0);
 		third = (struct pair_watch){.events = 0};
 		a = (struct pair_watch){
-			.watch.ready = on_pair, .other = &b, .loop = &l,
-			.replace = i,
+		    .watch.ready = on_pair,
+		    .other = &b,
+		    .loop = &l,
+		    .replace = i,
 		};
 		b = a;
 		b.other = &a;
@@ -316,7 +319,8 @@ test_many_watches(void)
 		w[i].loop = &l;
 		w[i].watch.ready = on_pair;
 		CU_ASSERT_EQUAL(loop_watch(&l, &w[i].watch,
-		    eventfd(0, EFD_NONBLOCK), EPOLLIN), 0);
+				    eventfd(0, EFD_NONBLOCK), EPOLLIN),
+		    0);
 	}
 	CU_ASSERT_EQUAL(loop_watch(&l, &third.watch, -1, EPOLLIN), -1);
 	CU_ASSERT_EQUAL(third.watch.slot, LOOP_NO_SLOT);
@@ -367,8 +371,8 @@ test_resolver(void)
 	resolver_init(&r);
 	CU_ASSERT_EQUAL_FATAL(loop_init(&l, &allocator_system), 0);
 	a.loop = none.loop = cancelled.loop = late.loop = &l;
-	CU_ASSERT_PTR_NOT_NULL(resolver_start(&r, &l, "localhost", 81,
-	    on_answer, &a));
+	CU_ASSERT_PTR_NOT_NULL(
+	    resolver_start(&r, &l, "localhost", 81, on_answer, &a));
 	loop_run(&l);
 	CU_ASSERT_EQUAL(a.calls, 1);
 	CU_ASSERT(a.n >= 1 && a.n <= RESOLVER_ADDRESSES);
@@ -392,16 +396,16 @@ test_resolver(void)
 	host[sizeof(host) - 1] = '\0';
 	CU_ASSERT_PTR_NULL(resolver_start(&r, &l, host, 1, on_answer, &late));
 	resolver_close(&r);
-	CU_ASSERT_PTR_NULL(resolver_start(&r, &l, "localhost", 1, on_answer,
-	    &late));
+	CU_ASSERT_PTR_NULL(
+	    resolver_start(&r, &l, "localhost", 1, on_answer, &late));
 	loop_close(&l);
 
 	/* Closed while some run and some wait. */
 	resolver_init(&closed);
 	CU_ASSERT_EQUAL_FATAL(loop_init(&l, &allocator_system), 0);
 	for (a.calls = 0; a.calls < 50; a.calls++) {
-		lookup = resolver_start(&closed, &l, "localhost", 1,
-		    on_answer, &late);
+		lookup = resolver_start(&closed, &l, "localhost", 1, on_answer,
+		    &late);
 		if (lookup != NULL)
 			lookup_cancel(lookup);
 	}
@@ -417,16 +421,21 @@ test_addresses(void)
 		const char *host, *text;
 		bool numeric;
 	} rows[] = {
-		{"127.0.0.1", "127.0.0.1:80", true},
-		{"::1", "[::1]:80", true},
-		{"::", "[::]:80", true},
-		{"::ffff:1.2.3.4", "1.2.3.4:80", true},
-		{"2001:db8::1", "[2001:db8::1]:80", true},
-		{"1", NULL, false}, {"127.1", NULL, false},
-		{"0x7f.0.0.1", NULL, false}, {"localhost", NULL, false},
-		{"1.2.3.4.5", NULL, false}, {"256.1.1.1", NULL, false},
-		{"", NULL, false}, {"[::1]", NULL, false},
-		{"1:2", NULL, false}, {" 127.0.0.1", NULL, false},
+	    {"127.0.0.1", "127.0.0.1:80", true},
+	    {"::1", "[::1]:80", true},
+	    {"::", "[::]:80", true},
+	    {"::ffff:1.2.3.4", "1.2.3.4:80", true},
+	    {"2001:db8::1", "[2001:db8::1]:80", true},
+	    {"1", NULL, false},
+	    {"127.1", NULL, false},
+	    {"0x7f.0.0.1", NULL, false},
+	    {"localhost", NULL, false},
+	    {"1.2.3.4.5", NULL, false},
+	    {"256.1.1.1", NULL, false},
+	    {"", NULL, false},
+	    {"[::1]", NULL, false},
+	    {"1:2", NULL, false},
+	    {" 127.0.0.1", NULL, false},
 	};
 	char text[ADDRESS_TEXT_MAX];
 	struct address a, b;
@@ -492,15 +501,15 @@ test_listen(void)
 }
 
 static const struct unit_test tests[] = {
-	{ "timers", test_timers },
-	{ "work", test_work },
-	{ "messages", test_messages },
-	{ "stale events", test_stale_events },
-	{ "many watches", test_many_watches },
-	{ "resolver", test_resolver },
-	{ "addresses", test_addresses },
-	{ "listen", test_listen },
-	{ NULL, NULL },
+    {"timers", test_timers},
+    {"work", test_work},
+    {"messages", test_messages},
+    {"stale events", test_stale_events},
+    {"many watches", test_many_watches},
+    {"resolver", test_resolver},
+    {"addresses", test_addresses},
+    {"listen", test_listen},
+    {NULL, NULL},
 };
 
-const struct unit_suite suite_net = { "net", tests };
+const struct unit_suite suite_net = {"net", tests};

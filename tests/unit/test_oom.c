@@ -70,11 +70,13 @@ starve(enum ins_dialect dialect, unsigned side, size_t count)
 
 	for (n = 1; !whole && n < 5000; n++) {
 		s = sim_bare(&(struct sim_config){
-			.dialect = dialect, .seed = n, .capacity = 3000,
+		    .dialect = dialect,
+		    .seed = n,
+		    .capacity = 3000,
 		});
 		memory_fail(&s->side[side].memory, n, count);
-		whole = converse(s) && s->side[side].memory.asked <
-		    s->side[side].memory.fail_from;
+		whole = converse(s) &&
+		    s->side[side].memory.asked < s->side[side].memory.fail_from;
 		CU_ASSERT_TRUE(sim_free(s));
 	}
 	CU_ASSERT(n > 8 && n < 5000);
@@ -135,12 +137,12 @@ test_loop(void)
 }
 
 static const struct unit_test tests[] = {
-	{ "driver", test_driver },
-	{ "loop", test_loop },
-	{ "extended, one fails", test_extended },
-	{ "extended, all fail from then on", test_extended_from_then_on },
-	{ "classic", test_classic },
-	{ NULL, NULL },
+    {"driver", test_driver},
+    {"loop", test_loop},
+    {"extended, one fails", test_extended},
+    {"extended, all fail from then on", test_extended_from_then_on},
+    {"classic", test_classic},
+    {NULL, NULL},
 };
 
-const struct unit_suite suite_oom = { "oom", tests };
+const struct unit_suite suite_oom = {"oom", tests};

@@ -28,7 +28,9 @@ static struct sim *
 new_sim(enum ins_dialect dialect, size_t piece)
 {
 	return sim_new(&(struct sim_config){
-		.dialect = dialect, .seed = 1 + piece, .piece = piece,
+	    .dialect = dialect,
+	    .seed = 1 + piece,
+	    .piece = piece,
 	});
 }
 
@@ -46,8 +48,9 @@ test_echo(void)
 			p = sim_open(s, i >= 6 && k % 2, SIM_NOW);
 			CU_ASSERT_PTR_NOT_NULL_FATAL(p);
 			p->end[1].echo = true;
-			p->end[0].supply = pieces[i % 6] == 0 ||
-			    pieces[i % 6] > 50 ? 3000000 : 3000;
+			p->end[0].supply =
+			    pieces[i % 6] == 0 || pieces[i % 6] > 50 ? 3000000 :
+								       3000;
 			sim_settle(s);
 			CU_ASSERT_EQUAL(opener(p)->supply, 0);
 			CU_ASSERT_EQUAL(opener(p)->got, opener(p)->sent);
@@ -99,7 +102,8 @@ test_half_close(void)
 			CU_ASSERT_EQUAL(p->end[0].over, SIM_CLOSED);
 			CU_ASSERT_EQUAL(p->end[1].over, SIM_CLOSED);
 			CU_ASSERT_EQUAL(s->side[0].out.n[INS_HALF_CLOSE] +
-			    s->side[1].out.n[INS_HALF_CLOSE], 2);
+				s->side[1].out.n[INS_HALF_CLOSE],
+			    2);
 			CU_ASSERT_EQUAL(s->side[0].out.n[INS_CLOSE], 0);
 			CU_ASSERT_TRUE(sim_free(s));
 		}
@@ -152,8 +156,8 @@ test_reset(void)
 		CU_ASSERT_EQUAL(p->end[1].over, SIM_RESET);
 		CU_ASSERT_EQUAL(p->end[who].report.ended_by, PARTY_LOCAL);
 		CU_ASSERT_EQUAL(p->end[!who].report.ended_by, PARTY_PEER);
-		CU_ASSERT_STRING_EQUAL(p->end[!who].report.why, i & 4 ?
-		    "reset" : "cannot be written");
+		CU_ASSERT_STRING_EQUAL(p->end[!who].report.why,
+		    i & 4 ? "reset" : "cannot be written");
 		CU_ASSERT_TRUE(sim_free(s));
 	}
 }
@@ -205,7 +209,8 @@ test_refused(void)
 			CU_ASSERT_TRUE(sim_free(s));
 		}
 	s = sim_new(&(struct sim_config){
-		.dialect = INS_EXTENDED, .refuse_opens = true,
+	    .dialect = INS_EXTENDED,
+	    .refuse_opens = true,
 	});
 	p = sim_open(s, CLIENT, SIM_NOW);
 	sim_settle(s);
@@ -225,13 +230,13 @@ test_before_the_answer(void)
 		s = new_sim(INS_EXTENDED, i >= 6 ? 11 : 0);
 		p = sim_open(s, SERVER, SIM_LATER);
 		opener(p)->supply = 10;
-		if (i % 6 == 0)		/* a reset */
+		if (i % 6 == 0) /* a reset */
 			opener(p)->fail = true;
-		else if (i % 6 == 1)	/* half-closed, then answered */
+		else if (i % 6 == 1) /* half-closed, then answered */
 			opener(p)->eof = true;
-		else if (i % 6 == 2)	/* half-closed, then reset */
+		else if (i % 6 == 2) /* half-closed, then reset */
 			opener(p)->eof = true;
-		else if (i % 6 == 3)	/* more than may be sent */
+		else if (i % 6 == 3) /* more than may be sent */
 			opener(p)->supply = 100000;
 		sim_settle(s);
 		if (i % 6 == 2) {
@@ -242,7 +247,7 @@ test_before_the_answer(void)
 			CU_ASSERT_EQUAL(opener(p)->sent, 16384);
 		if (i % 6 == 4)
 			stream_abort(p->stream[0], INS_RESET_TIMEOUT, "late");
-		if (i % 6 == 5)		/* the acceptor's socket fails */
+		if (i % 6 == 5) /* the acceptor's socket fails */
 			stream_abort(p->stream[1], INS_RESET_LOCAL, "gone");
 		sim_settle(s);
 		if (i % 6 == 1 || i % 6 == 3) {
@@ -312,9 +317,10 @@ test_budgets(void)
 
 	for (process = 0; process < 2; process++) {
 		s = sim_new(&(struct sim_config){
-			.dialect = INS_EXTENDED, .seed = 5,
-			.memory = process ? 0 : total,
-			.process = process ? total : 0,
+		    .dialect = INS_EXTENDED,
+		    .seed = 5,
+		    .memory = process ? 0 : total,
+		    .process = process ? total : 0,
 		});
 		large = small = 0;
 		for (i = 0; i < 1000; i++) {
@@ -332,10 +338,10 @@ test_budgets(void)
 			}
 		}
 		CU_ASSERT_EQUAL(errno, ENOBUFS);
-		CU_ASSERT_EQUAL(large, limit / 2 /
-		    (WINDOW_START - WINDOW_FIRST));
-		CU_ASSERT_EQUAL(small, (limit - large *
-		    (uint64_t)WINDOW_START) / WINDOW_FIRST);
+		CU_ASSERT_EQUAL(large,
+		    limit / 2 / (WINDOW_START - WINDOW_FIRST));
+		CU_ASSERT_EQUAL(small,
+		    (limit - large * (uint64_t)WINDOW_START) / WINDOW_FIRST);
 		/* One goes, one comes. */
 		opener(pairs[0])->fail = true;
 		sim_settle(s);
@@ -343,8 +349,7 @@ test_budgets(void)
 		CU_ASSERT_PTR_NULL(sim_open(s, SERVER, SIM_NOW));
 		sim_settle(s);
 		for (i = 1; i < large + small; i++) {
-			opener(pairs[i])->eof = acceptor(pairs[i])->eof =
-			    true;
+			opener(pairs[i])->eof = acceptor(pairs[i])->eof = true;
 			opener(pairs[i])->supply = 20000;
 		}
 		sim_settle(s);
@@ -358,7 +363,8 @@ static void
 test_no_resources(void)
 {
 	struct sim *s = sim_new(&(struct sim_config){
-		.dialect = INS_EXTENDED, .memory = 0,
+	    .dialect = INS_EXTENDED,
+	    .memory = 0,
 	});
 	struct sim_pair *p;
 
@@ -499,7 +505,9 @@ static void
 test_acknowledgements(void)
 {
 	struct sim *s = sim_new(&(struct sim_config){
-		.dialect = INS_EXTENDED, .seed = 3, .capacity = 300000,
+	    .dialect = INS_EXTENDED,
+	    .seed = 3,
+	    .capacity = 300000,
 	});
 	struct sim_pair *p = sim_open(s, SERVER, SIM_NOW);
 	struct sim_pipe *c = &s->side[CLIENT].out;
@@ -576,8 +584,9 @@ test_idle_hour(void)
 
 	for (i = 0; i < 4; i++) {
 		s = sim_new(&(struct sim_config){
-			.dialect = i & 1 ? INS_EXTENDED : INS_CLASSIC,
-			.seed = 1, .heartbeat = i & 2 ? 700 * MS : 0,
+		    .dialect = i & 1 ? INS_EXTENDED : INS_CLASSIC,
+		    .seed = 1,
+		    .heartbeat = i & 2 ? 700 * MS : 0,
 		});
 		sim_open(s, SERVER, SIM_NOW);
 		sim_pass(s, 3600 * (uint64_t)SECOND);
@@ -719,8 +728,10 @@ test_classic_connecting(void)
 			    i & 2 ? SIM_CLOSED : SIM_OPEN);
 		}
 		/* One close, answered by none. */
-		CU_ASSERT(s->side[0].out.n[INS_CLOSE] +
-		    s->side[1].out.n[INS_CLOSE] <= 1 || (i & 6) == 6);
+		CU_ASSERT(
+		    s->side[0].out.n[INS_CLOSE] + s->side[1].out.n[INS_CLOSE] <=
+			1 ||
+		    (i & 6) == 6);
 		CU_ASSERT_TRUE(sim_free(s));
 	}
 }
@@ -828,7 +839,8 @@ static void
 test_classic_silence(void)
 {
 	struct sim *s = sim_new(&(struct sim_config){
-		.dialect = INS_CLASSIC, .by_hand = 1 + CLIENT,
+	    .dialect = INS_CLASSIC,
+	    .by_hand = 1 + CLIENT,
 	});
 
 	sim_pass(s, 14900 * MS);
@@ -838,8 +850,9 @@ test_classic_silence(void)
 	CU_ASSERT_EQUAL(s->side[SERVER].end_code, INS_END_SILENT);
 	CU_ASSERT_TRUE(sim_free(s));
 	s = sim_new(&(struct sim_config){
-		.dialect = INS_CLASSIC, .by_hand = 1 + CLIENT,
-		.heartbeat = 500 * MS,
+	    .dialect = INS_CLASSIC,
+	    .by_hand = 1 + CLIENT,
+	    .heartbeat = 500 * MS,
 	});
 	sim_pass(s, 4900 * MS);
 	CU_ASSERT_PTR_NOT_NULL(s->side[SERVER].session);
@@ -862,47 +875,46 @@ test_limit_of_who_never_sent(void)
 }
 
 static const struct unit_test tests[] = {
-	{ "echo", test_echo },
-	{ "half-close", test_half_close },
-	{ "both close at once", test_both_close_at_once },
-	{ "reset", test_reset },
-	{ "endpoint failed", test_endpoint_failed },
-	{ "refused", test_refused },
-	{ "before the answer", test_before_the_answer },
-	{ "stopped reader", test_stopped_reader },
-	{ "budgets", test_budgets },
-	{ "no resources", test_no_resources },
-	{ "limit", test_limit },
-	{ "limit crosses credit", test_limit_crosses_credit },
-	{ "limit of a stopped reader", test_limit_of_a_stopped_reader },
-	{ "limit of who never sent", test_limit_of_who_never_sent },
-	{ "offsets", test_offsets },
-	{ "acknowledgements", test_acknowledgements },
-	{ "ping", test_ping },
-	{ "silent", test_silent },
-	{ "idle hour", test_idle_hour },
-	{ "end", test_end },
-	{ "carrier lost", test_carrier_lost },
-	{ "delivers after the end", test_delivers_after_the_end },
-	{ "classic: connecting", test_classic_connecting },
-	{ "classic: close", test_classic_close },
-	{ "classic: pause", test_classic_pause },
-	{ "classic: stall", test_classic_stall },
-	{ "classic: silence", test_classic_silence },
-	{ "peer: states", test_peer_states },
-	{ "peer: streams that are over", test_peer_over },
-	{ "peer: violations", test_peer_violations },
-	{ "peer: answers not read", test_peer_unread },
-	{ "peer: input is acknowledged", test_peer_input_is_acknowledged },
-	{ "peer: opens refused", test_peer_opens_refused },
-	{ "peer: skipped", test_peer_skipped },
-	{ "peer: every cut", test_peer_every_cut },
-	{ "peer: classic", test_peer_classic },
-	{ "peer: limit of a stopped reader",
-	    test_peer_limit_of_a_stopped_reader },
-	{ "random: extended", test_random_extended },
-	{ "random: classic", test_random_classic },
-	{ NULL, NULL },
+    {"echo", test_echo},
+    {"half-close", test_half_close},
+    {"both close at once", test_both_close_at_once},
+    {"reset", test_reset},
+    {"endpoint failed", test_endpoint_failed},
+    {"refused", test_refused},
+    {"before the answer", test_before_the_answer},
+    {"stopped reader", test_stopped_reader},
+    {"budgets", test_budgets},
+    {"no resources", test_no_resources},
+    {"limit", test_limit},
+    {"limit crosses credit", test_limit_crosses_credit},
+    {"limit of a stopped reader", test_limit_of_a_stopped_reader},
+    {"limit of who never sent", test_limit_of_who_never_sent},
+    {"offsets", test_offsets},
+    {"acknowledgements", test_acknowledgements},
+    {"ping", test_ping},
+    {"silent", test_silent},
+    {"idle hour", test_idle_hour},
+    {"end", test_end},
+    {"carrier lost", test_carrier_lost},
+    {"delivers after the end", test_delivers_after_the_end},
+    {"classic: connecting", test_classic_connecting},
+    {"classic: close", test_classic_close},
+    {"classic: pause", test_classic_pause},
+    {"classic: stall", test_classic_stall},
+    {"classic: silence", test_classic_silence},
+    {"peer: states", test_peer_states},
+    {"peer: streams that are over", test_peer_over},
+    {"peer: violations", test_peer_violations},
+    {"peer: answers not read", test_peer_unread},
+    {"peer: input is acknowledged", test_peer_input_is_acknowledged},
+    {"peer: opens refused", test_peer_opens_refused},
+    {"peer: skipped", test_peer_skipped},
+    {"peer: every cut", test_peer_every_cut},
+    {"peer: classic", test_peer_classic},
+    {"peer: limit of a stopped reader", test_peer_limit_of_a_stopped_reader},
+    {"random: extended", test_random_extended},
+    {"random: classic", test_random_classic},
+    {NULL, NULL},
 };
 
-const struct unit_suite suite_session = { "session", tests };
+const struct unit_suite suite_session = {"session", tests};

@@ -15,8 +15,10 @@ static struct sim *
 peer_sim(enum ins_dialect dialect, enum sim_answer answer, unsigned by_hand)
 {
 	return sim_new(&(struct sim_config){
-		.dialect = dialect, .seed = 9, .answer = answer,
-		.by_hand = 1 + (int)by_hand,
+	    .dialect = dialect,
+	    .seed = 9,
+	    .answer = answer,
+	    .by_hand = 1 + (int)by_hand,
 	});
 }
 
@@ -28,14 +30,19 @@ build(uint8_t *buf, unsigned number, uint64_t identity)
 
 	switch (number) {
 	case INS_OPEN:
-		return ins_open_encode(buf, cap, &(struct ins_open){
-			.identity = identity, .window = 20000,
-			.form = INS_FORM_PORT, .port = 9,
-		});
+		return ins_open_encode(buf, cap,
+		    &(struct ins_open){
+			.identity = identity,
+			.window = 20000,
+			.form = INS_FORM_PORT,
+			.port = 9,
+		    });
 	case INS_OPENED:
-		return ins_opened_encode(buf, cap, &(struct ins_opened){
-			.identity = identity, .window = 20000,
-		});
+		return ins_opened_encode(buf, cap,
+		    &(struct ins_opened){
+			.identity = identity,
+			.window = 20000,
+		    });
 	case INS_DATA:
 		ins_data_head_encode(buf, identity, 1);
 		/* The first byte that pair 0's opener sends. */
@@ -68,12 +75,25 @@ say(struct sim *s, unsigned number, uint64_t identity)
 	sim_settle(s);
 }
 
-enum column { OPENING, CONNECTING, CONNECTING_DONE, OPEN, OPEN_DONE,
-	OURS_OPEN, OURS_DONE, COLUMNS };
+enum column {
+	OPENING,
+	CONNECTING,
+	CONNECTING_DONE,
+	OPEN,
+	OPEN_DONE,
+	OURS_OPEN,
+	OURS_DONE,
+	COLUMNS
+};
 
 static const uint8_t rows[] = {
-	INS_OPENED & 0xff, INS_DATA, INS_HALF_CLOSE & 0xff, INS_RESET & 0xff,
-	INS_CLOSE, INS_CREDIT & 0xff, INS_LIMIT & 0xff,
+    INS_OPENED & 0xff,
+    INS_DATA,
+    INS_HALF_CLOSE & 0xff,
+    INS_RESET & 0xff,
+    INS_CLOSE,
+    INS_CREDIT & 0xff,
+    INS_LIMIT & 0xff,
 };
 
 static unsigned
@@ -87,14 +107,56 @@ row_number(size_t row)
  * over, t is taken.
  */
 static const char *const expected[] = {
-	/* opening, connecting, done, open, done, ours open, ours done */
-	"t" "e" "e" "e" "e" "e" "e",	/* InsOpened */
-	"e" "t" "e" "t" "e" "t" "e",	/* InsData */
-	"e" "t" "e" "t" "e" "t" "e",	/* InsHalfClose */
-	"o" "o" "o" "o" "o" "o" "o",	/* InsReset */
-	"o" "o" "o" "o" "o" "o" "o",	/* InsCloseConnection */
-	"e" "e" "e" "t" "t" "t" "t",	/* InsCredit */
-	"e" "e" "e" "t" "e" "t" "e",	/* InsLimit */
+    /* opening, connecting, done, open, done, ours open, ours done */
+    "t"
+    "e"
+    "e"
+    "e"
+    "e"
+    "e"
+    "e", /* InsOpened */
+    "e"
+    "t"
+    "e"
+    "t"
+    "e"
+    "t"
+    "e", /* InsData */
+    "e"
+    "t"
+    "e"
+    "t"
+    "e"
+    "t"
+    "e", /* InsHalfClose */
+    "o"
+    "o"
+    "o"
+    "o"
+    "o"
+    "o"
+    "o", /* InsReset */
+    "o"
+    "o"
+    "o"
+    "o"
+    "o"
+    "o"
+    "o", /* InsCloseConnection */
+    "e"
+    "e"
+    "e"
+    "t"
+    "t"
+    "t"
+    "t", /* InsCredit */
+    "e"
+    "e"
+    "e"
+    "t"
+    "e"
+    "t"
+    "e", /* InsLimit */
 };
 
 /* A stream in the state of a column; its identity. */
@@ -122,8 +184,10 @@ bring_to(struct sim *s, enum column column, unsigned by_hand)
 static void
 try_cell(size_t row, enum column column, unsigned by_hand)
 {
-	struct sim *s = peer_sim(INS_EXTENDED, column == CONNECTING ||
-	    column == CONNECTING_DONE ? SIM_LATER : SIM_NOW, by_hand);
+	struct sim *s = peer_sim(INS_EXTENDED,
+	    column == CONNECTING || column == CONNECTING_DONE ? SIM_LATER :
+								SIM_NOW,
+	    by_hand);
 	struct sim_side *d = &s->side[!by_hand];
 	uint64_t identity = bring_to(s, column, by_hand);
 	char want = expected[row][column];
@@ -144,8 +208,11 @@ try_cell(size_t row, enum column column, unsigned by_hand)
 		CU_ASSERT(d->session != NULL &&
 		    session_streams(d->session) == (want == 't'));
 	}
-	if (want != (d->ended ? 'e' : d->session != NULL &&
-	    session_streams(d->session) == 0 ? 'o' : 't'))
+	if (want !=
+	    (d->ended ? 'e' :
+		    d->session != NULL && session_streams(d->session) == 0 ?
+			'o' :
+			't'))
 		fprintf(stderr, "\n%s in column %d: %s\n",
 		    ins_name((uint16_t)row_number(row)), (int)column,
 		    d->end_why);
@@ -186,8 +253,7 @@ test_peer_over(void)
 			n = build(buf, row_number(row), id);
 			sim_inject(s, buf, n);
 			sim_pass(s, 2 * MS);
-			CU_ASSERT_PTR_NOT_NULL_FATAL(
-			    s->side[!by_hand].session);
+			CU_ASSERT_PTR_NOT_NULL_FATAL(s->side[!by_hand].session);
 			after = session_offsets(s->side[!by_hand].session);
 			CU_ASSERT_EQUAL(after.received, before.received + n);
 			CU_ASSERT_EQUAL(after.acknowledged_to_peer,
@@ -237,8 +303,9 @@ violate_with_limit(uint64_t limit, uint64_t seen)
 {
 	uint8_t buf[INS_ENCODE_MAX];
 
-	violate(buf, ins_limit_encode(buf, sizeof(buf),
-	    &(struct ins_limit){1, limit, seen}));
+	violate(buf,
+	    ins_limit_encode(buf, sizeof(buf),
+		&(struct ins_limit){1, limit, seen}));
 }
 
 static void
@@ -246,16 +313,21 @@ violate_with_credit(uint64_t offset)
 {
 	uint8_t buf[INS_ENCODE_MAX];
 
-	violate(buf, ins_credit_encode(buf, sizeof(buf),
-	    &(struct ins_credit){1, offset}));
+	violate(buf,
+	    ins_credit_encode(buf, sizeof(buf),
+		&(struct ins_credit){1, offset}));
 }
 
 void
 test_peer_violations(void)
 {
 	static const unsigned numbers[] = {
-		INS_DATA, INS_HALF_CLOSE, INS_RESET, INS_CLOSE, INS_CREDIT,
-		INS_LIMIT,
+	    INS_DATA,
+	    INS_HALF_CLOSE,
+	    INS_RESET,
+	    INS_CLOSE,
+	    INS_CREDIT,
+	    INS_LIMIT,
 	};
 	uint8_t buf[INS_ENCODE_MAX] = {0};
 	size_t i, n;
@@ -297,7 +369,8 @@ test_peer_violations(void)
 	violate("\0\1", 2);
 	violate("\0\2", 2);
 	violate("\0\5", 2);
-	violate("\1\0\0\0\0\52" "0123456789012345678901234567890123456789xy",
+	violate("\1\0\0\0\0\52"
+		"0123456789012345678901234567890123456789xy",
 	    48);
 	violate("\2\0\0\1\0\1", 6);
 	violate("\x82\x26\0\0\0\0", 6);
@@ -359,9 +432,9 @@ test_peer_unread(void)
 		sim_inject(s, buf, n);
 		d->out.len = d->out.arrived = 0;
 		if (id % 1000 == 0 && d->session != NULL)
-			sim_inject(s, buf, ins_offset_encode(buf,
-			    sizeof(buf), INS_ACK,
-			    session_offsets(d->session).sent));
+			sim_inject(s, buf,
+			    ins_offset_encode(buf, sizeof(buf), INS_ACK,
+				session_offsets(d->session).sent));
 	}
 	CU_ASSERT_EQUAL(id, 100000);
 	CU_ASSERT_TRUE(sim_free(s));
@@ -430,8 +503,10 @@ test_peer_skipped(void)
 
 	for (i = 0; i < 4; i++) {
 		s = sim_new(&(struct sim_config){
-			.dialect = INS_EXTENDED, .by_hand = 1 + SERVER,
-			.piece = i * 5, .answer = SIM_NOW,
+		    .dialect = INS_EXTENDED,
+		    .by_hand = 1 + SERVER,
+		    .piece = i * 5,
+		    .answer = SIM_NOW,
 		});
 		memcpy(buf, "\x02\x00\0\1\0\0", 6);
 		sim_inject(s, buf, sizeof(buf));
@@ -452,8 +527,14 @@ void
 test_peer_every_cut(void)
 {
 	static const unsigned said[] = {
-		INS_OPEN, INS_DATA, INS_DATA, INS_CREDIT, INS_LIMIT,
-		INS_DATA, INS_HALF_CLOSE, INS_CLOSE,
+	    INS_OPEN,
+	    INS_DATA,
+	    INS_DATA,
+	    INS_CREDIT,
+	    INS_LIMIT,
+	    INS_DATA,
+	    INS_HALF_CLOSE,
+	    INS_CLOSE,
 	};
 	uint8_t buf[1000];
 	struct sim_end *e;
@@ -480,8 +561,9 @@ test_peer_every_cut(void)
 		CU_ASSERT_TRUE(e->shut);
 		CU_ASSERT_EQUAL(e->over, SIM_CLOSED);
 		CU_ASSERT_EQUAL(s->side[CLIENT].out.n[INS_PONG], 1);
-		CU_ASSERT_EQUAL(session_offsets(
-		    s->side[CLIENT].session).received, len - 14);
+		CU_ASSERT_EQUAL(session_offsets(s->side[CLIENT].session)
+				    .received,
+		    len - 14);
 		e->corrupt = false;
 		CU_ASSERT_TRUE(sim_free(s));
 	}
@@ -503,8 +585,7 @@ classic_peer(unsigned by_hand, const void *data, size_t len, bool ends)
 	if (ends)
 		CU_ASSERT_EQUAL(d->end_code, INS_END_PROTOCOL);
 	if (s->npairs > 0)
-		s->pairs[0].end[0].corrupt = s->pairs[0].end[1].corrupt =
-		    false;
+		s->pairs[0].end[0].corrupt = s->pairs[0].end[1].corrupt = false;
 	CU_ASSERT_TRUE(sim_free(s));
 }
 
@@ -513,8 +594,7 @@ test_peer_classic(void)
 {
 	static const char open[] = "\0\1abcdef\0\1";
 	static const char twice[] = "\0\1abcdef\0\1\0\1abcdef\0\1";
-	static const char again[] =
-	    "\0\1abcdef\0\1\0\4abcdef\0\1abcdef\0\1";
+	static const char again[] = "\0\1abcdef\0\1\0\4abcdef\0\1abcdef\0\1";
 
 	classic_peer(CLIENT, "\0\2", 2, false);
 	classic_peer(CLIENT, "\0\3abcdef\0\0\0\1x", 13, false);
@@ -551,8 +631,9 @@ test_peer_limit_of_a_stopped_reader(void)
 	sim_settle(s);
 	ins_data_head_encode(buf, 1, 240000);
 	sim_inject(s, buf, sizeof(buf));
-	sim_inject(s, limit, ins_limit_encode(limit, sizeof(limit),
-	    &(struct ins_limit){1, 250000, WINDOW_START}));
+	sim_inject(s, limit,
+	    ins_limit_encode(limit, sizeof(limit),
+		&(struct ins_limit){1, 250000, WINDOW_START}));
 	sim_settle(s);
 	CU_ASSERT_PTR_NOT_NULL(d->session);
 	CU_ASSERT(d->process.used >= 240000);

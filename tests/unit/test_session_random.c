@@ -8,7 +8,7 @@
 #include "test_session.h"
 #include "unit.h"
 
-#define SEEDS 2000	/* times UNIT_SCALE */
+#define SEEDS 2000 /* times UNIT_SCALE */
 
 static bool reset_in[SIM_PAIRS];
 
@@ -37,7 +37,8 @@ random_event(struct sim *s)
 
 	if (s->npairs == 0 || (sim_random(s, 10) == 0 && s->npairs < 40)) {
 		unsigned side = s->config.dialect == INS_EXTENDED ?
-		    (unsigned)sim_random(s, 2) : SERVER;
+		    (unsigned)sim_random(s, 2) :
+		    SERVER;
 
 		sim_open(s, side, (enum sim_answer)sim_random(s, 3));
 		return;
@@ -46,7 +47,10 @@ random_event(struct sim *s)
 	p = &s->pairs[i];
 	e = &p->end[sim_random(s, 2)];
 	switch (sim_random(s, 12)) {
-	case 0: case 1: case 2: case 3:
+	case 0:
+	case 1:
+	case 2:
+	case 3:
 		if (!e->eof)
 			e->supply += sim_random(s, most);
 		break;
@@ -65,8 +69,9 @@ random_event(struct sim *s)
 		break;
 	case 8:
 		if (p->answer == SIM_LATER && !p->end[1].connected)
-			sim_answer(s, p, sim_random(s, 4) == 0 ?
-			    INS_REFUSED : INS_CONNECTED);
+			sim_answer(s, p,
+			    sim_random(s, 4) == 0 ? INS_REFUSED :
+						    INS_CONNECTED);
 		break;
 	case 9:
 		if (sim_random(s, 5) == 0)
@@ -140,8 +145,8 @@ judge_end(const struct sim *s, const struct sim_pair *p, int i, bool reset)
 	    o->over == SIM_CLOSED && e->got != o->sent)
 		return "closed with bytes missing beside a reset";
 	/* The end of one direction is that of both. */
-	if (e->over == SIM_CLOSED && classic && !reset &&
-	    !e->eof_read && o->eof_read && e->got != o->sent)
+	if (e->over == SIM_CLOSED && classic && !reset && !e->eof_read &&
+	    o->eof_read && e->got != o->sent)
 		return "classic: closed with bytes missing";
 	return NULL;
 }
@@ -205,8 +210,7 @@ converse(enum ins_dialect dialect, uint64_t seed)
 		    a.sent == a.acknowledged && b.sent == b.acknowledged;
 	}
 	/* Everything was given back before the sessions end. */
-	ok = ok && s->side[0].process.used == 0 &&
-	    s->side[1].process.used == 0;
+	ok = ok && s->side[0].process.used == 0 && s->side[1].process.used == 0;
 	if (!sim_free(s))
 		ok = false;
 	if (!ok)
