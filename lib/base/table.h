@@ -73,7 +73,8 @@ table_close(struct table *);
 /*
  * Lock the shard of a key and return its hash, to be used until
  * table_unlock().  Any thread.  Lock order: a thread holds one shard of one
- * table at most, and takes no other lock but that of an inbox under it.
+ * table at most, and takes no other lock but that of an inbox under it (a resolver's lock
+ * likewise).
  */
 struct hash *
 table_lock(struct table *, const void *key, size_t len);
