@@ -578,7 +578,8 @@ ins_opened_encode(uint8_t *buf, size_t cap, const struct ins_opened *o)
 	writer_uint(&w, o->window, 8);
 	if (o->reason.len > 0)
 		put_field(&w, FIELD_OPENED_REASON, o->reason.data,
-		    o->reason.len);
+		    o->reason.len < INS_TEXT_MAX ? o->reason.len :
+						   INS_TEXT_MAX);
 	return end_extended(&w, buf);
 }
 

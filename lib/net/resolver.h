@@ -32,7 +32,11 @@ struct resolver {
 void
 resolver_init(struct resolver *);
 
-/* After this no lookup calls back; before the loops are closed.  Any thread. */
+/*
+ * No lookup ends after this; before the loops are closed, and after the
+ * lookups were cancelled: an answer that was posted already is delivered, one
+ * that was not is gone.  Any thread.
+ */
 void
 resolver_close(struct resolver *);
 

@@ -165,6 +165,9 @@ session_flush(struct session *);
 /* Have the stream's grant lowered when it sends nothing for LIMIT_AFTER. */
 void
 session_watch_grant(struct session *, struct stream *);
+/* Take InsData of an identity out of the queue, but for what was begun. */
+void
+session_forget(struct session *, uint64_t identity);
 /* Put InsEnd in, behind what was begun. */
 void
 session_tx_end(struct session *, unsigned code, const char *why);

@@ -280,6 +280,40 @@ session_flush(struct session *s)
 	}
 }
 
+/* The instructions of a buffer but for data of an identity, moved together. */
+static void
+forget_in(struct session *s, struct buffer *b, uint64_t identity)
+{
+	uint32_t from = 0, to = 0, size;
+	struct ins_head h;
+	size_t used;
+
+	while (from < b->len) {
+		if (ins_head_decode(s->config.dialect, b->at + from,
+			b->len - from, &h, &used) != INS_OK)
+			return;
+		size = (uint32_t)used + h.length;
+		if (h.number != INS_DATA || h.identity != identity) {
+			memmove(b->at + to, b->at + from, size);
+			to += size;
+		}
+		from += size;
+	}
+	s->tx.queued -= b->len - to;
+	b->len = to;
+}
+
+void
+session_forget(struct session *s, uint64_t identity)
+{
+	struct buffer *b = s->tx.head;
+
+	if (b != NULL && s->tx.begun)
+		b = b->next;
+	for (; b != NULL; b = b->next)
+		forget_in(s, b, identity);
+}
+
 /* What is queued and was not begun. */
 static void
 drop_unbegun(struct session *s)

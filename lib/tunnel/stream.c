@@ -454,6 +454,9 @@ void
 stream_closed(struct stream *st)
 {
 	blame(st, PARTY_PEER);
+	/* A classic peer fails on data for what it has closed. */
+	if (!session_extended(st->session))
+		session_forget(st->session, st->identity);
 	over(st);
 	/* An open that was closed before its answer: there is no data. */
 	if (!st->connected && st->queue == NULL)

@@ -9,7 +9,7 @@ from harness import (FACTOR, read_exactly, read_to_end, reset, scenario)
 MIB = 1 << 20
 # What a daemon may grow by while visitors and applications stall, in KiB.
 # Sanitizers keep freed memory back and shadow the rest.
-SLACK = 32 * 1024 * (8 if FACTOR > 1 else 1)
+SLACK = 12 * 1024 * (8 if FACTOR > 1 else 1)
 
 
 def request(mode, up=0, down=0, seed=7):

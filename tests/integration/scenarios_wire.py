@@ -3158,7 +3158,7 @@ class RandomStream:
 class RandomPeer:
     """Valid behaviour in random sizes, cuts and orders."""
 
-    def __init__(self, t, seed, p, begin, most=24):
+    def __init__(self, t, seed, p, begin, most):
         self.t, self.p, self.begin, self.most = t, p, begin, most
         self.rng = random.Random(seed)
         self.streams = []
@@ -3244,8 +3244,11 @@ class RandomPeer:
 def random_peers(t):
     seed = seed_of(t, "random peers")
     seconds = 30 * t.scale
-    site = Site(t)
-    far = Far(t)
+    # Sometimes with so little memory that opens are refused.
+    choice = random.Random(seed)
+    memory = [choice.choice(("256MiB", "1MiB")) for _ in range(2)]
+    site = Site(t, more=f"session_memory: {memory[0]}\n")
+    far = Far(t, f"session_memory: {memory[1]}\n")
     app = Listener()
     apps = {}
 
@@ -3254,7 +3257,8 @@ def random_peers(t):
         x.sock.setblocking(False)
         x.address = x.sock.getsockname()
 
-    first = RandomPeer(t, seed, site.extended(), begin_visit)
+    first = RandomPeer(t, seed, site.extended(), begin_visit,
+                       choice.choice((8, 60)))
 
     q = far.peer()
 
@@ -3270,7 +3274,7 @@ def random_peers(t):
                 return
         q.send_data(s, x.header, flush=False)
 
-    second = RandomPeer(t, seed + 1, q, begin_open)
+    second = RandomPeer(t, seed + 1, q, begin_open, choice.choice((8, 60)))
     stop = threading.Event()
 
     def know():
