@@ -526,3 +526,20 @@ def broken_off(t):
         t.eq(web.next()[2], b"hello", "the body")
     t.eq(http_status(t, port, request.replace(
         b"Host: x", b"Host: x\r\nConnection: close")), 200, "the status")
+
+
+@scenario(79, "http: a visitor that waits for its remote and resets is forgotten")
+def waiting_reset(t):
+    server = t.server(t.server_yaml(
+        {"remote_client1": [("http", 1)]},
+        "wait_for_remote: 1s\nmax_waiting: 1"))
+    port = server.port()
+    for _ in range(3):
+        visitor = t.connect(port)
+        visitor.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        # Another one is refused at once: the first one waits.
+        t.until(lambda: http_status(t, port) == 503, what="a refusal")
+        reset(visitor)
+    # Its place is free again, and what timed it is gone.
+    t.eq(http_status(t, port), 503, "the status")
+    t.ok(server.alive(), "the server lives")
