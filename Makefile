@@ -14,8 +14,10 @@ WARN = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wpointer-arith -Wwrite-strings -Wundef -Wvla -Wformat=2 \
 	-Wno-format-nonliteral $(if $(WERROR),-Werror)
 OPT  = -O2 -g
-HARDEN = -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 \
-	-ftrivial-auto-var-init=zero
+# clang before 16 has zero initialisation only behind another flag.
+ZEROINIT := $(shell $(CC) -ftrivial-auto-var-init=zero -E -x c /dev/null \
+	>/dev/null 2>&1 && echo -ftrivial-auto-var-init=zero)
+HARDEN = -fPIE -fstack-protector-strong -D_FORTIFY_SOURCE=2 $(ZEROINIT)
 LDHARDEN = -pie -Wl,-z,relro,-z,now
 
 ifeq ($(SAN),asan)
