@@ -61,6 +61,7 @@ log_begin(struct log_line *l, enum log_level level, const char *event)
 	strftime(time, sizeof(time), "%Y-%m-%dT%H:%M:%S", &tm);
 	snprintf(ms, sizeof(ms), ".%03uZ ",
 	    (unsigned)(now.tv_nsec / 1000000) % 1000);
+	l->level = level;
 	l->len = 0;
 	put_string(l, time);
 	put_string(l, ms);
@@ -162,10 +163,10 @@ repeated(const struct log_line *l, uint64_t *held)
 void
 log_end(struct log_line *l)
 {
-	uint64_t held;
+	uint64_t held = 0;
 	ssize_t n;
 
-	if (repeated(l, &held))
+	if (l->level <= LOG_WARN && repeated(l, &held))
 		return;
 	if (held > 0)
 		log_number(l, "repeats", held);

@@ -11,7 +11,7 @@
  *		log_end(&l);
  *	}
  *
- * The same line (time aside) is written LOG_REPEAT_BURST times in
+ * The same warning or error (time aside) is written LOG_REPEAT_BURST times in
  * LOG_REPEAT_MS; how many more were held back is said, as repeats=N, when it
  * comes again after that.
  */
@@ -29,6 +29,7 @@
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 struct log_line {
+	enum log_level level;
 	char text[LOG_LINE_MAX];
 	size_t len;
 	size_t body;		/* where the part after the time begins */

@@ -16,15 +16,14 @@ import time
 
 import wire
 from harness import Failed, read_exactly, read_to_end, reset, scenario
-from wire import (ACK, CLIENT_BIT, CLOSE, CONNECTED, CREDIT, DATA,
-                  E_MALFORMED_NAME, E_NAME_IN_USE, E_NO_RESOURCES,
-                  E_NOT_HELD, E_NOT_READ, E_PROTOCOL, E_REPLACED,
-                  E_SHUTTING_DOWN, E_SILENT, E_TOO_SLOW, E_UNKNOWN_NAME,
-                  E_VERSION, END, HALF_CLOSE, HELLO, LIMIT,
-                  NO_RESOURCES, NOT_ALLOWED, OPEN, OPENED, PING, REFUSED,
-                  REGISTERED, RESET, TIMED_OUT, UNSUPPORTED, ClassicClient,
-                  ClassicServer, ExtendedClient, ExtendedServer, Instance,
-                  Listener, Verifier, WireError, close, data, heartbeat,
+from wire import (CLIENT_BIT, CLOSE, CONNECTED, END, E_MALFORMED_NAME,
+                  E_NAME_IN_USE, E_NOT_HELD, E_NOT_READ, E_PROTOCOL,
+                  E_REPLACED, E_SHUTTING_DOWN, E_SILENT, E_TOO_SLOW,
+                  E_UNKNOWN_NAME, E_VERSION, HALF_CLOSE, HELLO, NOT_ALLOWED,
+                  NO_RESOURCES, OPEN, OPENED, REFUSED, REGISTERED, RESET,
+                  TIMED_OUT, UNSUPPORTED, ClassicClient, ClassicServer,
+                  ExtendedClient, ExtendedServer, Instance, Listener,
+                  Verifier, WireError, close, data, heartbeat,
                   initial_connection, initial_remote, pattern, split_all)
 
 TARGET = 5678       # nothing listens there: the peer is the application
@@ -1149,7 +1148,6 @@ def check_life(t, p, quiet, slow):
     quiet.pump()
     quiet.send(wire.control(0x4300))
     began = quiet_since = slow_since = time.monotonic()
-    slow_ping = len(slow.pings)
     trickle = list(wire.control(0x4300, bytes(20)))
     slow_alive = None
 
@@ -1619,7 +1617,6 @@ def extended_taken(t):
     site.server.wait_log("session-ended", remote="x")
     # An InsEnd that no text is.
     for raw in (wire.control(END, wire.u16(999) + b"\xff\xfe"),
-                wire.control(END, wire.u16(0)),
                 wire.control(END, wire.u16(1) + bytes(1022))):
         p = site.extended()
         p.send(raw)
@@ -1904,7 +1901,7 @@ def extended_server_life(t):
 def extended_server_memory(t):
     far = Far(t, "session_memory: 1MiB\n")
     p, app = far.peer(), Listener(backlog=4096)
-    for turn in range(2):
+    for _ in range(2):
         streams = [p.open(wire.target_port(app.port), send=False)
                    for _ in range(400)]
         p.flush()
@@ -2439,6 +2436,7 @@ def violations():
     yield case("InsHello of a server", lambda p, s: wire.hello_server())
     yield case("InsRegister", lambda p, s: register_of(fields_of()))
     yield case("InsRegistered", lambda p, s: wire.registered(9))
+    yield case("InsEnd of code 0", lambda p, s: wire.end(0))
     yield case("classic registration", lambda p, s: initial_remote("x"))
     yield case("classic open", lambda p, s: initial_connection(5, 80))
     yield case("heartbeat", lambda p, s: heartbeat() + bytes(4))
