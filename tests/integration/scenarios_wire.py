@@ -2268,6 +2268,46 @@ def hostile_random(t):
     site.memory.check(24, f"{count} random peers")
 
 
+@scenario(181, "hostile: a server of random bytes and mutations")
+def hostile_server_random(t):
+    rng = random.Random(seed_of(t, "random servers"))
+    app = t.app(echo)
+    far = Far(t, "handshake_timeout: 60s\n", tunnels=64)
+    live = far.peer()
+    s = live.connect(app.port)
+    hello = wire.hello_server()
+    welcome = wire.registered(77)
+    for n in range(scaled(t, 63, 20)):
+        p = far.server.accept_raw(40)
+        body = rng.randbytes(rng.choice((1, 7, 300, 70000)))
+        number = rng.choice((1, 2))
+        talk = b"".join(rng.choice((
+            wire.open_(number, wire.target_port(app.port)),
+            data(1, body[:16384]), wire.half_close(1), wire.ping(n),
+            wire.ack(0), wire.credit(1, 1 << 20), wire.limit(1, 1, 2),
+            wire.opened(CLIENT_BIT | 1), wire.reset(1), close(1),
+            wire.control(0x0300, body[:99])))
+            for _ in range(rng.randint(1, 8)))
+        raw = (body, mutated(rng, hello + welcome), hello + welcome + body,
+               hello + mutated(rng, welcome) + talk,
+               hello + welcome + mutated(rng, talk),
+               hello + welcome + talk)[n % 6]
+        # What it says is not looked at; that it goes on is.
+        p.sock.settimeout(10 * t.factor)
+        try:
+            p.sock.sendall(raw)
+            p.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+        read_all = wire.read_all(p.sock)
+        t.ok(len(read_all[0]) < MIB, f"{len(read_all[0])} bytes in answer")
+        p.shut()
+        live.send_data(s, b"hello")
+        t.eq(live.read(s, 5), b"hello", "the other session")
+    far.memory.check(24, "random servers")
+    far.peer(40).ping()
+
+
 @scenario(179, "hostile: payloads without end in the handshake")
 def hostile_handshake_memory(t):
     site = Site(t, more="handshake_timeout: 2s\n", bystander=True)
