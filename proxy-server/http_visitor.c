@@ -15,22 +15,15 @@
 static struct visitor *
 of(struct endpoint *e)
 {
-	return container_of(e, struct visitor, endpoint);
+	return container_of(e, struct visitor, socket.endpoint);
 }
 
-static void
-gone(struct tcp *t)
-{
-	visitor_free(container_of(t, struct visitor, tcp));
-}
-
-/* One that has no stream yet, and whose fault it is. */
+/* Let go of one that has no stream and gets no answer. */
 static void
 leave_silently(struct visitor *v)
 {
 	visitor_leave(v);
-	tcp_close(&v->tcp, false);
-	visitor_free(v);
+	socket_endpoint_close(&v->socket, false);
 }
 
 static void
@@ -59,12 +52,13 @@ drop_bytes(struct http_bytes *b)
 static void
 sync_flags(struct visitor *v)
 {
-	v->endpoint.writable = v->tcp.writable;
-	v->endpoint.failed = v->tcp.failed;
-	v->endpoint.readable = v->application_done ||
+	v->socket.endpoint.writable = v->socket.tcp.writable;
+	v->socket.endpoint.failed = v->socket.tcp.failed;
+	v->socket.endpoint.readable = v->application_done ||
 	    (!v->held &&
-		(v->request_bad || v->tcp.readable || v->input.data != NULL ||
-		    v->output.data != NULL || http_request_pending(v->http)));
+		(v->request_bad || v->socket.tcp.readable ||
+		    v->input.data != NULL || v->output.data != NULL ||
+		    http_request_pending(v->http)));
 }
 
 static void
@@ -72,10 +66,10 @@ on_kick(struct work *w)
 {
 	struct visitor *v = container_of(w, struct visitor, kick);
 
-	if (v->endpoint.stream == NULL)
+	if (v->socket.endpoint.stream == NULL)
 		return;
 	sync_flags(v);
-	stream_ready(v->endpoint.stream);
+	stream_ready(v->socket.endpoint.stream);
 }
 
 int
@@ -117,8 +111,8 @@ answer_error(struct visitor *v, int code)
 
 	iov.iov_base = (void *)http_error(code, &len);
 	iov.iov_len = len;
-	if (tcp_write(&v->tcp, &iov, 1) < 0)
-		v->tcp.failed = true;
+	if (tcp_write(&v->socket.tcp, &iov, 1) < 0)
+		v->socket.tcp.failed = true;
 	v->refused = true;
 }
 
@@ -130,7 +124,7 @@ http_visitor_refuse(struct visitor *v, enum ins_outcome outcome)
 	    outcome == INS_TIMED_OUT        ? 504 :
 		outcome == INS_NO_RESOURCES ? 503 :
 					      502);
-	tcp_finish(&v->tcp, gone);
+	socket_endpoint_finish(&v->socket);
 }
 
 /* Some bytes of the socket into v->input; as read(2). */
@@ -141,7 +135,7 @@ fill(struct visitor *v)
 
 	if (v->input.data != NULL)
 		return 1;
-	if (!v->tcp.readable) {
+	if (!v->socket.tcp.readable) {
 		errno = EAGAIN;
 		return -1;
 	}
@@ -150,7 +144,7 @@ fill(struct visitor *v)
 		errno = ENOMEM;
 		return -1;
 	}
-	n = tcp_read(&v->tcp, v->input.data, INPUT_SIZE);
+	n = tcp_read(&v->socket.tcp, v->input.data, INPUT_SIZE);
 	if (n > 0)
 		v->input.len = (size_t)n;
 	else
@@ -179,7 +173,7 @@ transform(struct visitor *v, uint8_t *buf, size_t len, size_t *made)
 void
 http_visitor_early(struct tcp *t)
 {
-	struct visitor *v = container_of(t, struct visitor, tcp);
+	struct visitor *v = container_of(t, struct visitor, socket.tcp);
 	enum http_status status;
 	ssize_t n = 1;
 
@@ -202,7 +196,7 @@ http_visitor_early(struct tcp *t)
 		if (status == HTTP_BAD && v->output.len == 0) {
 			visitor_leave(v);
 			answer_error(v, http_bad_code(v->http));
-			tcp_finish(t, gone);
+			socket_endpoint_finish(&v->socket);
 			return;
 		}
 		if (http_request_begun(v->http)) {
@@ -220,10 +214,10 @@ http_visitor_early(struct tcp *t)
 void
 http_visitor_ready(struct tcp *t)
 {
-	struct visitor *v = container_of(t, struct visitor, tcp);
+	struct visitor *v = container_of(t, struct visitor, socket.tcp);
 
 	sync_flags(v);
-	stream_ready(v->endpoint.stream);
+	stream_ready(v->socket.endpoint.stream);
 }
 
 static ssize_t
@@ -268,7 +262,8 @@ read_request(struct visitor *v, uint8_t *buf, size_t len)
 		plain = http_request_plain(v->http);
 		if (plain > 0 && v->input.data == NULL &&
 		    !http_request_pending(v->http)) {
-			n = tcp_read(&v->tcp, buf, len < plain ? len : plain);
+			n = tcp_read(&v->socket.tcp, buf,
+			    len < plain ? len : plain);
 			if (n > 0)
 				http_request_passed(v->http, (size_t)n);
 			return n;
@@ -365,7 +360,7 @@ http_write(struct endpoint *e, const struct iovec *iov, int count)
 			part[i].iov_len = left;
 		left -= part[i].iov_len;
 	}
-	n = tcp_write(&v->tcp, part, i);
+	n = tcp_write(&v->socket.tcp, part, i);
 	if (n > 0)
 		v->followed -= (size_t)n;
 	/* A response may let requests go on. */
@@ -384,7 +379,7 @@ http_write(struct endpoint *e, const struct iovec *iov, int count)
 static void
 answer_owed(struct visitor *v)
 {
-	if (!v->refused && !v->tcp.failed && v->followed == 0 &&
+	if (!v->refused && !v->socket.tcp.failed && v->followed == 0 &&
 	    !v->application_done && http_request_plain(v->http) != SIZE_MAX &&
 	    !http_response_idle(v->http) && !http_response_partial(v->http))
 		answer_error(v, 502);
@@ -405,7 +400,7 @@ http_shut(struct endpoint *e)
 		v->application_done = true;
 		driver_defer(worker_driver(v->worker), &v->kick);
 	}
-	tcp_shut(&v->tcp);
+	tcp_shut(&v->socket.tcp);
 }
 
 static void
@@ -413,7 +408,7 @@ http_close(struct endpoint *e)
 {
 	answer_owed(of(e));
 	work_cancel(&of(e)->kick);
-	tcp_finish(&of(e)->tcp, gone);
+	socket_endpoint_finish(&of(e)->socket);
 }
 
 static void
@@ -424,11 +419,10 @@ http_reset(struct endpoint *e)
 	work_cancel(&v->kick);
 	answer_owed(v);
 	if (v->refused) {
-		tcp_finish(&v->tcp, gone);
+		socket_endpoint_finish(&v->socket);
 		return;
 	}
-	tcp_close(&v->tcp, true);
-	visitor_free(v);
+	socket_endpoint_close(&v->socket, true);
 }
 
 static void

@@ -26,20 +26,6 @@ log_ready(const struct server *server)
 	log_end(&l);
 }
 
-static void
-wait_for_end(void)
-{
-	int signal;
-
-	while ((signal = daemon_wait_signal()) == SIGHUP)
-		log_event(LOG_WARN, "reload", "reason",
-		    "this version does "
-		    "not reload; restart it to use a changed file",
-		    NULL);
-	log_event(LOG_INFO, "stopping", "signal",
-	    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
-}
-
 /* Everything that the workers share; 0, or -1. */
 static int
 server_init(struct server *server, const struct config *config)
@@ -91,7 +77,7 @@ main(int argc, char **argv)
 		goto stop;
 	}
 	log_ready(&server);
-	wait_for_end();
+	daemon_wait();
 	status = 0;
 
 stop:

@@ -11,100 +11,19 @@
 /* Sessions come and go while it is on its way; it does not chase them for ever. */
 #define MOVES_MAX 8
 
-static struct visitor *
-of(struct endpoint *e)
-{
-	return container_of(e, struct visitor, endpoint);
-}
-
 static bool
 is_http(const struct visitor *v)
 {
 	return v->listener->config->type == CONFIG_HTTP;
 }
 
-void
-visitor_free(struct visitor *v)
+static void
+gone(struct socket_endpoint *s)
 {
+	struct visitor *v = container_of(s, struct visitor, socket);
+
 	http_visitor_free(v);
 	free(v);
-}
-
-static void
-gone(struct tcp *t)
-{
-	visitor_free(container_of(t, struct visitor, tcp));
-}
-
-/* The endpoint of type: tcp. */
-static void
-sync_flags(struct visitor *v)
-{
-	v->endpoint.readable = v->tcp.readable;
-	v->endpoint.writable = v->tcp.writable;
-	v->endpoint.failed = v->tcp.failed;
-}
-
-static ssize_t
-endpoint_read(struct endpoint *e, void *buf, size_t len)
-{
-	ssize_t n = tcp_read(&of(e)->tcp, buf, len);
-
-	e->readable = of(e)->tcp.readable;
-	return n;
-}
-
-static ssize_t
-endpoint_write(struct endpoint *e, const struct iovec *iov, int count)
-{
-	ssize_t n = tcp_write(&of(e)->tcp, iov, count);
-
-	e->writable = of(e)->tcp.writable;
-	return n;
-}
-
-static void
-endpoint_shut(struct endpoint *e)
-{
-	tcp_shut(&of(e)->tcp);
-}
-
-static void
-endpoint_close(struct endpoint *e)
-{
-	tcp_finish(&of(e)->tcp, gone);
-}
-
-static void
-endpoint_reset(struct endpoint *e)
-{
-	tcp_close(&of(e)->tcp, true);
-	visitor_free(of(e));
-}
-
-static void
-endpoint_refuse(struct endpoint *e, enum ins_outcome outcome)
-{
-	(void)outcome;
-	endpoint_reset(e);
-}
-
-static const struct endpoint_ops tcp_visitor_ops = {
-    endpoint_read,
-    endpoint_write,
-    endpoint_shut,
-    endpoint_close,
-    endpoint_reset,
-    endpoint_refuse,
-};
-
-static void
-on_ready(struct tcp *t)
-{
-	struct visitor *v = container_of(t, struct visitor, tcp);
-
-	sync_flags(v);
-	stream_ready(v->endpoint.stream);
 }
 
 /* Before there is a stream. */
@@ -133,20 +52,18 @@ visitor_refuse(struct visitor *v, enum ins_outcome outcome)
 	if (is_http(v))
 		http_visitor_refuse(v, outcome);
 	else {
-		tcp_close(&v->tcp, true);
-		visitor_free(v);
+		socket_endpoint_close(&v->socket, true);
 	}
 }
 
 static void
 on_early(struct tcp *t)
 {
-	struct visitor *v = container_of(t, struct visitor, tcp);
+	struct visitor *v = container_of(t, struct visitor, socket.tcp);
 
 	if (t->failed) {
 		visitor_leave(v);
-		tcp_close(t, false);
-		visitor_free(v);
+		socket_endpoint_close(&v->socket, false);
 	}
 }
 
@@ -256,13 +173,14 @@ connect_to(struct visitor *v, struct session *session)
 
 	open.host = (struct ins_bytes){(const uint8_t *)target->host,
 	    strlen(target->host)};
-	if (getsockname(v->tcp.watch.fd, &local.sa, &local.len) == 0)
+	if (getsockname(v->socket.tcp.watch.fd, &local.sa, &local.len) == 0)
 		open.destination = wire_address(&local);
-	v->endpoint.ops = is_http(v) ? &http_visitor_ops : &tcp_visitor_ops;
-	sync_flags(v);
+	v->socket.endpoint.ops =
+	    is_http(v) ? &http_visitor_ops : &socket_endpoint_ops;
+	socket_endpoint_sync(&v->socket);
 	if (is_http(v))
-		v->endpoint.readable = true;
-	st = session_open(session, &open, &v->endpoint, v);
+		v->socket.endpoint.readable = true;
+	st = session_open(session, &open, &v->socket.endpoint, v);
 	if (st == NULL && errno == ECONNRESET) {
 		/* It is ending this very turn: wait for the next one. */
 		if (list_empty(&v->waiting))
@@ -281,7 +199,8 @@ connect_to(struct visitor *v, struct session *session)
 		return;
 	}
 	visitor_leave(v);
-	v->tcp.notify = is_http(v) ? http_visitor_ready : on_ready;
+	v->socket.tcp.notify =
+	    is_http(v) ? http_visitor_ready : socket_endpoint_ready;
 	v->key.session = session_id(session);
 	v->key.identity = stream_identity(st);
 	log_opening(v);
@@ -300,8 +219,8 @@ deliver_move(struct message *m)
 	struct visitor *v = container_of(m, struct visitor, move);
 
 	list_append(&v->worker->visitors, &v->node);
-	v->tcp.loop = &v->worker->loop;
-	if (tcp_watch(&v->tcp) < 0) {
+	v->socket.tcp.loop = &v->worker->loop;
+	if (tcp_watch(&v->socket.tcp) < 0) {
 		log_refused(v, strerror(errno));
 		visitor_refuse(v, INS_NO_RESOURCES);
 		return;
@@ -314,7 +233,7 @@ move_to(struct visitor *v, struct worker *w)
 {
 	visitor_leave(v);
 	work_cancel(&v->kick);
-	loop_unwatch(&v->worker->loop, &v->tcp.watch);
+	loop_unwatch(&v->worker->loop, &v->socket.tcp.watch);
 	v->moves++;
 	v->worker = w;
 	v->move.deliver = deliver_move;
@@ -346,11 +265,12 @@ visitor_accept(struct worker *w, const struct listener *l, int fd,
 		goto err0;
 	v->worker = w;
 	v->listener = l;
+	v->socket.gone = gone;
 	v->peer = *peer;
 	work_init(&v->kick, NULL);
 	if (is_http(v) && http_visitor_init(v) < 0)
 		goto err1;
-	if (tcp_open(&v->tcp, &w->loop, fd,
+	if (tcp_open(&v->socket.tcp, &w->loop, fd,
 		is_http(v) ? http_visitor_early : on_early) < 0)
 		goto err2;
 	address_tune(fd);
@@ -471,7 +391,6 @@ visitor_end_all(struct worker *w)
 	while (!list_empty(&w->visitors)) {
 		v = container_of(w->visitors.next, struct visitor, node);
 		visitor_leave(v);
-		tcp_close(&v->tcp, true);
-		visitor_free(v);
+		socket_endpoint_close(&v->socket, true);
 	}
 }

@@ -7,10 +7,10 @@
 #ifndef PROXY_SERVER_VISITOR_H
 #define PROXY_SERVER_VISITOR_H
 
-#include "net/tcp.h"
 #include "proxy-server/http.h"
 #include "proxy-server/server.h"
 #include "tunnel/session.h"
+#include "tunnel/socket_endpoint.h"
 
 /* What an http visitor holds between its socket and its stream. */
 struct http_bytes {
@@ -19,8 +19,7 @@ struct http_bytes {
 };
 
 struct visitor {
-	struct endpoint endpoint;
-	struct tcp tcp;
+	struct socket_endpoint socket;
 	struct worker *worker;
 	const struct listener *listener;
 	struct list node;		/* worker->visitors, until a stream */
@@ -64,10 +63,6 @@ visitor_leave(struct visitor *);
 /* Nobody will serve it: reset, or the http answer for outcome. */
 void
 visitor_refuse(struct visitor *, enum ins_outcome);
-
-/* Free what the visitor holds, and itself; its socket is closed. */
-void
-visitor_free(struct visitor *);
 
 /* A remote has a session now: those who wait for it may go on.  Any thread. */
 void

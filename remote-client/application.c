@@ -6,12 +6,11 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "net/tcp.h"
 #include "remote-client/dial.h"
+#include "tunnel/socket_endpoint.h"
 
 struct application {
-	struct endpoint endpoint;
-	struct tcp tcp; /* watch.fd -1: no socket */
+	struct socket_endpoint socket;
 	struct worker *worker;
 	struct timer deadline; /* of connecting */
 	struct lookup *lookup; /* NULL: none runs */
@@ -22,12 +21,6 @@ struct application {
 	char target[HOSTPORT_TEXT_MAX];
 	uint64_t session; /* its id, for the log */
 };
-
-static struct application *
-of(struct endpoint *e)
-{
-	return container_of(e, struct application, endpoint);
-}
 
 static void
 stop_connecting(struct application *a)
@@ -40,84 +33,14 @@ stop_connecting(struct application *a)
 	a->addresses = NULL;
 }
 
-static void
-application_free(struct application *a)
-{
-	stop_connecting(a);
-	free(a);
-}
-
-static void
-gone(struct tcp *t)
-{
-	application_free(container_of(t, struct application, tcp));
-}
-
-/* The endpoint. */
-static ssize_t
-endpoint_read(struct endpoint *e, void *buf, size_t len)
-{
-	ssize_t n = tcp_read(&of(e)->tcp, buf, len);
-
-	e->readable = of(e)->tcp.readable;
-	return n;
-}
-
-static ssize_t
-endpoint_write(struct endpoint *e, const struct iovec *iov, int count)
-{
-	ssize_t n = tcp_write(&of(e)->tcp, iov, count);
-
-	e->writable = of(e)->tcp.writable;
-	return n;
-}
-
-static void
-endpoint_shut(struct endpoint *e)
-{
-	tcp_shut(&of(e)->tcp);
-}
-
-static void
-endpoint_close(struct endpoint *e)
-{
-	tcp_finish(&of(e)->tcp, gone);
-}
-
 /* Also while it connects, or its name is looked up. */
 static void
-endpoint_reset(struct endpoint *e)
+gone(struct socket_endpoint *s)
 {
-	if (of(e)->tcp.watch.fd >= 0)
-		tcp_close(&of(e)->tcp, true);
-	application_free(of(e));
-}
+	struct application *a = container_of(s, struct application, socket);
 
-static void
-endpoint_refuse(struct endpoint *e, enum ins_outcome outcome)
-{
-	(void)outcome;
-	endpoint_reset(e);
-}
-
-static const struct endpoint_ops ops = {
-    endpoint_read,
-    endpoint_write,
-    endpoint_shut,
-    endpoint_close,
-    endpoint_reset,
-    endpoint_refuse,
-};
-
-static void
-on_ready(struct tcp *t)
-{
-	struct application *a = container_of(t, struct application, tcp);
-
-	a->endpoint.readable = t->readable;
-	a->endpoint.writable = t->writable;
-	a->endpoint.failed = t->failed;
-	stream_ready(a->endpoint.stream);
+	stop_connecting(a);
+	free(a);
 }
 
 static void
@@ -177,10 +100,8 @@ note_error(struct application *a, int error)
 static void
 fail(struct application *a, enum ins_outcome outcome, const char *reason)
 {
-	if (a->tcp.watch.fd >= 0)
-		tcp_close(&a->tcp, false);
-	stream_answer(a->endpoint.stream, outcome, reason);
-	application_free(a);
+	stream_answer(a->socket.endpoint.stream, outcome, reason);
+	socket_endpoint_close(&a->socket, false);
 }
 
 static void
@@ -211,7 +132,7 @@ try_next(struct application *a);
 static void
 on_connecting(struct tcp *t)
 {
-	struct application *a = container_of(t, struct application, tcp);
+	struct application *a = container_of(t, struct application, socket.tcp);
 	int error;
 
 	if (!t->writable && !t->failed)
@@ -219,11 +140,10 @@ on_connecting(struct tcp *t)
 	error = tcp_error(t);
 	if (error == 0 && !t->failed) {
 		stop_connecting(a);
-		t->notify = on_ready;
-		a->endpoint.readable = t->readable;
-		a->endpoint.writable = t->writable;
-		log_step(a, "connected", a->endpoint.stream);
-		stream_answer(a->endpoint.stream, INS_CONNECTED, NULL);
+		t->notify = socket_endpoint_ready;
+		socket_endpoint_sync(&a->socket);
+		log_step(a, "connected", a->socket.endpoint.stream);
+		stream_answer(a->socket.endpoint.stream, INS_CONNECTED, NULL);
 		return;
 	}
 	note_error(a, error);
@@ -238,10 +158,10 @@ try_address(struct application *a, const struct address *address)
 
 	if (fd < 0)
 		return -1;
-	if (tcp_open(&a->tcp, &a->worker->loop, fd, on_connecting) < 0) {
+	if (tcp_open(&a->socket.tcp, &a->worker->loop, fd, on_connecting) < 0) {
 		int saved = errno;
 
-		tcp_close(&a->tcp, false);
+		tcp_close(&a->socket.tcp, false);
 		errno = saved;
 		return -1;
 	}
@@ -317,7 +237,7 @@ start(struct application *a, const struct ins_open *open)
 		    open->port);
 	else
 		hostport_format(&target, a->target, sizeof(a->target));
-	log_step(a, "opening", a->endpoint.stream);
+	log_step(a, "opening", a->socket.endpoint.stream);
 	a->deadline.expired = on_deadline;
 	timer_set(&d->timers, &a->deadline,
 	    d->now + a->worker->client->config->connect_timeout * MS);
@@ -342,13 +262,14 @@ application_open(struct session *s, struct stream *st,
 		stream_answer(st, INS_NO_RESOURCES, NULL);
 		return;
 	}
-	a->endpoint.ops = &ops;
+	a->socket.endpoint.ops = &socket_endpoint_ops;
+	a->socket.gone = gone;
 	a->worker = dial_worker(session_owner(s));
-	a->tcp.watch.fd = -1;
+	a->socket.tcp.watch.fd = -1;
 	a->outcome = INS_NOT_ALLOWED;
 	a->source = open->source;
 	a->session = session_id(s);
-	stream_attach(st, &a->endpoint, a);
+	stream_attach(st, &a->socket.endpoint, a);
 	start(a, open);
 }
 

@@ -26,20 +26,6 @@ log_ready(const struct client *client)
 	log_end(&l);
 }
 
-static void
-wait_for_end(void)
-{
-	int signal;
-
-	while ((signal = daemon_wait_signal()) == SIGHUP)
-		log_event(LOG_WARN, "reload", "reason",
-		    "this version does "
-		    "not reload; restart it to use a changed file",
-		    NULL);
-	log_event(LOG_INFO, "stopping", "signal",
-	    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
-}
-
 /* Each tunnel more would replace the one before it in the classic dialect. */
 static unsigned
 tunnels(const struct config *c, unsigned workers)
@@ -94,7 +80,7 @@ main(int argc, char **argv)
 		    NULL);
 	else {
 		log_ready(&client);
-		wait_for_end();
+		daemon_wait();
 	}
 	workers_stop(&client);
 	dials_free(&client);

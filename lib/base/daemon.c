@@ -161,8 +161,8 @@ daemon_block_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-int
-daemon_wait_signal(void)
+static int
+wait_signal(void)
 {
 	sigset_t set;
 	int signal;
@@ -171,4 +171,18 @@ daemon_wait_signal(void)
 	while (sigwait(&set, &signal) != 0)
 		;
 	return signal;
+}
+
+void
+daemon_wait(void)
+{
+	int signal;
+
+	while ((signal = wait_signal()) == SIGHUP)
+		log_event(LOG_WARN, "reload", "reason",
+		    "this version does "
+		    "not reload; restart it to use a changed file",
+		    NULL);
+	log_event(LOG_INFO, "stopping", "signal",
+	    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
 }

@@ -30,14 +30,14 @@ uint64_t
 daemon_memory(void);
 
 /*
- * Block the signals that daemon_wait_signal() waits for, before any thread is
+ * Block the signals that daemon_wait() waits for, before any thread is
  * started, and ignore SIGPIPE.
  */
 void
 daemon_block_signals(void);
 
-/* SIGTERM, SIGINT or SIGHUP. */
-int
-daemon_wait_signal(void);
+/* Return when SIGTERM or SIGINT came; log SIGHUP meanwhile. */
+void
+daemon_wait(void);
 
 #endif
