@@ -163,6 +163,8 @@ struct ins_end {
 
 enum ins_kind { INS_KIND_BYTES = 0 };
 enum ins_class { INS_CLASS_AUTO, INS_CLASS_INTERACTIVE, INS_CLASS_BULK };
+#define INS_WEIGHT_DEFAULT 10
+#define INS_WEIGHT_MAX	100
 enum ins_form { INS_FORM_PORT = 1, INS_FORM_HOST = 2 };
 
 /* An address of the visitor; family 0: not told. */
@@ -176,6 +178,8 @@ struct ins_open {
 	uint64_t identity;
 	uint8_t kind;
 	uint8_t class;
+	uint8_t weight;			/* 1 to INS_WEIGHT_MAX; 0 is encoded as
+					 * INS_WEIGHT_DEFAULT, not decoded */
 	uint64_t window;
 	uint8_t form;			/* enum ins_form, or one unknown */
 	uint16_t port;

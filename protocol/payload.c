@@ -20,6 +20,7 @@ enum {
 	FIELD_OPEN_TARGET = 0x8001,
 	FIELD_OPEN_SOURCE = 2,
 	FIELD_OPEN_DESTINATION = 3,
+	FIELD_OPEN_WEIGHT = 4,
 
 	FIELD_OPENED_REASON = 1,
 };
@@ -258,6 +259,15 @@ open_address(struct ins_address *a, const struct field *f)
 }
 
 static bool
+open_weight(struct ins_open *o, const struct field *f)
+{
+	if (f->len != 1 || f->data[0] < 1 || f->data[0] > INS_WEIGHT_MAX)
+		return false;
+	o->weight = f->data[0];
+	return true;
+}
+
+static bool
 open_field(struct ins_open *o, const struct field *f)
 {
 	switch (f->type) {
@@ -267,6 +277,8 @@ open_field(struct ins_open *o, const struct field *f)
 		return open_address(&o->source, f);
 	case FIELD_OPEN_DESTINATION:
 		return open_address(&o->destination, f);
+	case FIELD_OPEN_WEIGHT:
+		return open_weight(o, f);
 	default:
 		return false;
 	}
@@ -279,7 +291,7 @@ ins_open_decode(const uint8_t *payload, size_t len, struct ins_open *o)
 	uint32_t seen = 0;
 	struct field f;
 
-	*o = (struct ins_open){0};
+	*o = (struct ins_open){.weight = INS_WEIGHT_DEFAULT};
 	o->identity = reader_uint(&r, 6);
 	o->kind = (uint8_t)reader_uint(&r, 1);
 	o->class = (uint8_t)reader_uint(&r, 1);
@@ -287,7 +299,8 @@ ins_open_decode(const uint8_t *payload, size_t len, struct ins_open *o)
 	while (field_next(&r, &f)) {
 		if (f.type == FIELD_OPEN_TARGET ||
 		    f.type == FIELD_OPEN_SOURCE ||
-		    f.type == FIELD_OPEN_DESTINATION) {
+		    f.type == FIELD_OPEN_DESTINATION ||
+		    f.type == FIELD_OPEN_WEIGHT) {
 			if (!field_once(&seen, &f) || !open_field(o, &f))
 				return INS_BAD;
 		} else if (!field_skippable(&f))
@@ -565,6 +578,8 @@ ins_open_encode(uint8_t *buf, size_t cap, const struct ins_open *o)
 	writer_bytes(&w, o->host.data, o->host.len);
 	put_address(&w, FIELD_OPEN_SOURCE, &o->source);
 	put_address(&w, FIELD_OPEN_DESTINATION, &o->destination);
+	if (o->weight != 0 && o->weight != INS_WEIGHT_DEFAULT)
+		put_field(&w, FIELD_OPEN_WEIGHT, &o->weight, 1);
 	return end_extended(&w, buf);
 }
 

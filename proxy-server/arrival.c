@@ -188,7 +188,6 @@ arrival_accept(struct worker *w, int fd, const struct address *peer)
 		goto err0;
 	if (tcp_open(&a->tcp, &w->loop, fd, on_tcp) < 0)
 		goto err1;
-	address_tune(fd);
 	a->worker = w;
 	address_format(peer, a->peer, sizeof(a->peer));
 	handshake_init(&a->handshake, true, worker_driver(w)->allocator);

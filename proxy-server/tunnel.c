@@ -124,6 +124,7 @@ start(struct tunnel *t)
 	    .driver = worker_driver(w),
 	    .process = &w->server->memory,
 	    .memory = c->session_memory,
+	    .window_max = c->stream_window_max,
 	    .heartbeat = c->heartbeat_interval * MS,
 	    .stall = c->classic_stall * MS,
 	    .events = &events,

@@ -163,6 +163,8 @@ connect_to(struct visitor *v, struct session *session)
 {
 	const struct hostport *target = &v->listener->config->target;
 	struct ins_open open = {
+	    .class = (uint8_t)v->listener->config->class,
+	    .weight = (uint8_t)v->listener->config->weight,
 	    .form = target->host[0] == '\0' ? INS_FORM_PORT : INS_FORM_HOST,
 	    .port = target->port,
 	    .source = wire_address(&v->peer),
@@ -273,7 +275,6 @@ visitor_accept(struct worker *w, const struct listener *l, int fd,
 	if (tcp_open(&v->socket.tcp, &w->loop, fd,
 		is_http(v) ? http_visitor_early : on_early) < 0)
 		goto err2;
-	address_tune(fd);
 	list_init(&v->waiting);
 	list_append(&w->visitors, &v->node);
 	if (is_http(v))

@@ -267,6 +267,7 @@ start_session(struct dial *d, uint64_t id)
 	    .driver = driver_of(d),
 	    .process = &d->client->memory,
 	    .memory = c->session_memory,
+	    .window_max = c->stream_window_max,
 	    .heartbeat = c->heartbeat_interval * MS,
 	    .stall = c->classic_stall * MS,
 	    .events = &events,

@@ -16,6 +16,7 @@
 enum config_role { CONFIG_SERVER, CONFIG_CLIENT };
 enum config_type { CONFIG_TCP, CONFIG_HTTP };
 enum config_dialect { CONFIG_EXTENDED, CONFIG_CLASSIC };
+enum config_class { CONFIG_AUTO, CONFIG_INTERACTIVE, CONFIG_BULK };
 enum config_log { CONFIG_ERROR, CONFIG_WARN, CONFIG_INFO, CONFIG_DEBUG };
 
 /* An entry of port_list. */
@@ -25,6 +26,8 @@ struct config_listener {
 					 * port 0 that the kernel chooses */
 	struct hostport target;		/* host "" means the remote-client's
 					 * own loopback address */
+	enum config_class class;
+	unsigned weight;		/* 1 to 100 */
 	int line;			/* of the entry, from 1 */
 };
 
@@ -42,6 +45,7 @@ struct config {
 	enum config_log log_level;
 	uint64_t heartbeat_interval;	/* ms */
 	uint64_t classic_stall;		/* ms */
+	uint64_t stream_window_max;	/* bytes */
 	uint64_t session_memory;	/* bytes */
 	uint64_t memory;		/* bytes; 0: a quarter of the RAM */
 

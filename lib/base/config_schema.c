@@ -21,6 +21,7 @@
 #define SECOND UINT64_C(1000) /* in ms */
 #define MINUTE (60 * SECOND)
 #define HOUR (60 * MINUTE)
+#define KIB UINT64_C(1024)
 #define MIB (UINT64_C(1) << 20)
 #define GIB (UINT64_C(1) << 30)
 
@@ -37,6 +38,13 @@
 static const char *const type_words[] = {
     [CONFIG_TCP] = "tcp",
     [CONFIG_HTTP] = "http",
+    NULL,
+};
+
+static const char *const class_words[] = {
+    [CONFIG_AUTO] = "auto",
+    [CONFIG_INTERACTIVE] = "interactive",
+    [CONFIG_BULK] = "bulk",
     NULL,
 };
 
@@ -185,6 +193,17 @@ static const struct config_key listener_keys[] = {
 	.offset = offsetof(struct config_listener, target),
 	.required = BOTH,
 	.what = "a port from 1 to 65535 or host:port"},
+    {.name = "class",
+	.read = config_map_choice,
+	NUMBER(config_listener, class),
+	.preset = CONFIG_AUTO,
+	.what = "auto, interactive or bulk",
+	.words = class_words},
+    {.name = "weight",
+	.read = config_map_integer,
+	NUMBER(config_listener, weight),
+	.preset = 10,
+	.range = {1, 100, false}},
 };
 static const struct config_keys listener_table = {
     listener_keys,
@@ -406,6 +425,11 @@ static const struct config_key top_keys[] = {
 	NUMBER(config, classic_stall),
 	.preset = 30 * SECOND,
 	.range = {SECOND, HOUR, false}},
+    {.name = "stream_window_max",
+	.read = config_map_size,
+	NUMBER(config, stream_window_max),
+	.preset = 32 * MIB,
+	.range = {16 * KIB, GIB, false}},
     {.name = "session_memory",
 	.read = config_map_size,
 	NUMBER(config, session_memory),

@@ -9,6 +9,11 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Seconds: an idle peer that is gone is known to be so after 120. */
+#define KEEPALIVE_IDLE 60
+#define KEEPALIVE_INTERVAL 15
+#define KEEPALIVE_PROBES 4
+
 static bool
 is_mapped(const struct address *a)
 {
@@ -114,6 +119,14 @@ address_equal(const struct address *a, const struct address *b)
 }
 
 static bool
+is_loopback(const struct address *a)
+{
+	return a->sa.sa_family == AF_INET ?
+	    ntohl(a->in.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET :
+	    IN6_IS_ADDR_LOOPBACK(&a->in6.sin6_addr);
+}
+
+static bool
 machine_has_ipv6(void)
 {
 	int fd = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -170,6 +183,29 @@ address_to_bind(const struct hostport *h, struct address *out, int max,
 	return n;
 }
 
+static void
+set(int fd, int level, int option, int value)
+{
+	/* Each is of use by itself: one that fails takes nothing away. */
+	(void)setsockopt(fd, level, option, &value, sizeof(value));
+}
+
+void
+address_tune(int fd)
+{
+	set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	set(fd, SOL_SOCKET, SO_KEEPALIVE, 1);
+	set(fd, IPPROTO_TCP, TCP_KEEPIDLE, KEEPALIVE_IDLE);
+	set(fd, IPPROTO_TCP, TCP_KEEPINTVL, KEEPALIVE_INTERVAL);
+	set(fd, IPPROTO_TCP, TCP_KEEPCNT, KEEPALIVE_PROBES);
+}
+
+void
+address_tune_carrier(int fd)
+{
+	set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, CARRIER_UNSENT);
+}
+
 int
 address_listen(const struct address *a, bool reuseport)
 {
@@ -194,6 +230,7 @@ address_listen(const struct address *a, bool reuseport)
 		IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) ? &off : &on,
 		sizeof(on)) < 0)
 		goto fail;
+	address_tune(fd);
 	if (bind(fd, &a->sa, a->len) < 0 || listen(fd, SOMAXCONN) < 0)
 		goto fail;
 	return fd;
@@ -214,7 +251,11 @@ address_connect(const struct address *a)
 	    0);
 	if (fd < 0)
 		return -1;
-	address_tune(fd);
+	if (is_loopback(a))
+		/* No peer of a loopback address vanishes unnoticed. */
+		set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
+	else
+		address_tune(fd);
 	if (connect(fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
 		saved = errno;
 		close(fd);
@@ -222,13 +263,4 @@ address_connect(const struct address *a)
 		return -1;
 	}
 	return fd;
-}
-
-void
-address_tune(int fd)
-{
-	int on = 1;
-
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }

@@ -74,9 +74,22 @@ address_connect(const struct address *);
 /*
  * What every connection gets: no delay (frames are whole when they are
  * written; waiting for more would only add a round trip) and keepalive (a
- * peer that vanished is noticed within some minutes though nothing is sent).
+ * peer that vanished is noticed within two minutes though nothing is sent;
+ * the kernel's own default is two hours).  Buffer sizes are left to the
+ * kernel, which follows the path better than a number does.
+ *
+ * address_listen() and address_connect() have called it: what is accepted
+ * inherits it from its listener.
  */
 void
 address_tune(int fd);
+
+/*
+ * What a carrier gets besides: little that waits unsent in the kernel, where
+ * nothing can go ahead of it any more.
+ */
+#define CARRIER_UNSENT	131072	/* bytes */
+void
+address_tune_carrier(int fd);
 
 #endif

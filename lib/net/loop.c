@@ -185,20 +185,35 @@ loop_change(struct loop *l, struct watch *w, uint32_t events)
 	return epoll_ctl(l->epoll, EPOLL_CTL_MOD, w->fd, &e);
 }
 
-void
-loop_unwatch(struct loop *l, struct watch *w)
+static void
+free_slot(struct loop *l, struct watch *w)
 {
-	struct loop_slot *s;
+	struct loop_slot *s = &l->slots[w->slot];
 
-	if (w->slot == LOOP_NO_SLOT)
-		return;
-	s = &l->slots[w->slot];
-	epoll_ctl(l->epoll, EPOLL_CTL_DEL, w->fd, NULL);
 	s->watch = NULL;
 	s->generation++;
 	s->next_free = l->free_slot;
 	l->free_slot = w->slot;
 	w->slot = LOOP_NO_SLOT;
+}
+
+void
+loop_unwatch(struct loop *l, struct watch *w)
+{
+	if (w->slot == LOOP_NO_SLOT)
+		return;
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, w->fd, NULL);
+	free_slot(l, w);
+}
+
+void
+loop_close_watched(struct loop *l, struct watch *w)
+{
+	/* epoll forgets a file that is closed; ours are never duplicated. */
+	if (w->slot != LOOP_NO_SLOT)
+		free_slot(l, w);
+	close(w->fd);
+	w->fd = -1;
 }
 
 static int

@@ -73,6 +73,10 @@ loop_change(struct loop *, struct watch *, uint32_t events);
 void
 loop_unwatch(struct loop *, struct watch *);
 
+/* The same for a descriptor that is closed by this: one system call less. */
+void
+loop_close_watched(struct loop *, struct watch *);
+
 /* Have w run by loop_close(), unless work_cancel() comes before. */
 void
 loop_at_close(struct loop *, struct work *w);

@@ -5,6 +5,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "net/address.h"
+
 static void
 on_ready(struct watch *w, uint32_t events)
 {
@@ -168,7 +170,7 @@ tcp_close(struct tcp *t, bool reset)
 
 	if (reset)
 		setsockopt(t->watch.fd, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
-	close(tcp_release(t));
+	loop_close_watched(t->loop, &t->watch);
 }
 
 int
@@ -263,6 +265,7 @@ tcp_carrier_new(struct loop *loop, int fd)
 		errno = saved;
 		return NULL;
 	}
+	address_tune_carrier(fd);
 	c->carrier.ops = &tcp_ops;
 	/* A connected socket takes bytes, and may have some: try. */
 	c->tcp.readable = c->tcp.writable = true;

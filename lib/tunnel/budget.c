@@ -41,17 +41,18 @@ give_above(struct budget *b, uint64_t n)
 }
 
 uint64_t
-budget_raise(struct budget *session, struct budget *process, uint64_t window)
+budget_raise(struct budget *session, struct budget *process, uint64_t window,
+    uint64_t goal)
 {
-	uint64_t n = WINDOW_START - WINDOW_FIRST;
+	uint64_t n = goal - window;
 
-	if (window != WINDOW_FIRST || !take_above(session, n))
+	if (goal <= window || !take_above(session, n))
 		return window;
 	if (!take_above(process, n)) {
 		give_above(session, n);
 		return window;
 	}
-	return WINDOW_START;
+	return goal;
 }
 
 uint64_t
@@ -63,7 +64,7 @@ budget_open(struct budget *session, struct budget *process)
 		atomic_fetch_sub(&session->used, WINDOW_FIRST);
 		return 0;
 	}
-	return budget_raise(session, process, WINDOW_FIRST);
+	return WINDOW_FIRST;
 }
 
 uint64_t

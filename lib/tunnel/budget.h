@@ -27,17 +27,17 @@ struct budget {
 void
 budget_init(struct budget *, uint64_t total, uint64_t reserve);
 
-/*
- * Grant a window from both: WINDOW_START, WINDOW_FIRST, or 0 when not even
- * that fits.
- */
+/* Grant WINDOW_FIRST from both; 0 when it does not fit. */
 uint64_t
 budget_open(struct budget *session, struct budget *process);
 
-/* Raise a window of WINDOW_FIRST to WINDOW_START; the window there is now. */
+/*
+ * Raise a window to goal while there is room for it in both; the window that
+ * there is now.
+ */
 uint64_t
 budget_raise(struct budget *session, struct budget *process,
-    uint64_t window);
+    uint64_t window, uint64_t goal);
 
 /* Give back all of a window, or what it has above WINDOW_FIRST. */
 void

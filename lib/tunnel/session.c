@@ -238,7 +238,7 @@ session_new(const struct session_config *config, struct carrier *carrier)
 {
 	struct driver *d = config->driver;
 	struct session *s;
-	uint64_t seed;
+	uint64_t seed, retained;
 
 	s = allocator_new(d->allocator, sizeof(*s));
 	if (s == NULL)
@@ -253,8 +253,13 @@ session_new(const struct session_config *config, struct carrier *carrier)
 	driver_random(d, &seed, sizeof(seed));
 	hash_init(&s->streams, d->allocator, seed);
 	budget_init(&s->budget, config->memory, SESSION_RESERVE);
+	/* What is unacknowledged has to fit where it will be retained. */
+	retained = config->memory - s->budget.limit;
+	path_init(&s->tx.path,
+	    retained > PATH_LIMIT_FIRST ? retained : PATH_LIMIT_FIRST);
 	work_init(&s->run, on_run);
 	list_init(&s->fresh);
+	list_init(&s->express);
 	list_init(&s->bulk);
 	list_init(&s->credits);
 	list_init(&s->active);

@@ -31,11 +31,28 @@ enum stream_party {
 	PARTY_SESSION,		/* the session itself ended */
 };
 
+/* Why a stream's bytes stand still; bits. */
+enum stall {
+	STALL_CREDIT = 1,	/* the peer granted no more */
+	STALL_PATH = 2,		/* enough is unacknowledged: tunnel/path.h */
+	STALL_CARRIER = 4,	/* the carrier takes no more */
+	STALL_READER = 8,	/* the endpoint does not take what came */
+	STALL_MEMORY = 16,	/* no budget for a larger window */
+	STALL_PAUSED = 32,	/* a classic carrier waits for a reader */
+};
+#define STALLS 6
+#define STALL_TEXT_MAX 64
+
+/* The names of bits with commas between; buf of STALL_TEXT_MAX. */
+const char *
+stall_format(unsigned stalls, char *buf);
+
 /* What became of a stream. */
 struct stream_report {
 	uint64_t identity;
 	uint64_t from_local, to_local;	/* bytes */
 	uint64_t duration;		/* us */
+	unsigned stalls;		/* enum stall, all that there were */
 	enum stream_party ended_by;	/* who ended it first */
 	const char *why;
 	void *user;
@@ -65,6 +82,7 @@ struct session_config {
 	struct driver *driver;
 	struct budget *process;
 	uint64_t memory;		/* bytes: session_memory */
+	uint64_t window_max;		/* bytes: stream_window_max */
 	uint64_t heartbeat;		/* us: heartbeat_interval */
 	uint64_t stall;			/* us: classic_stall */
 	const struct session_events *events;
@@ -151,5 +169,13 @@ stream_abort(struct stream *, enum ins_reset_reason, const char *why);
 
 uint64_t
 stream_identity(const struct stream *);
+
+/* What holds it up at this moment, enum stall; 0: nothing. */
+unsigned
+stream_stalls(const struct stream *);
+
+/* Bytes that its receiver may leave undelivered, for tests. */
+uint64_t
+stream_window(const struct stream *);
 
 #endif

@@ -5,6 +5,7 @@
 #define TUNNEL_SESSION_PRIVATE_H
 
 #include "base/table.h"
+#include "tunnel/path.h"
 #include "tunnel/session.h"
 
 #define CLASSIC_PROGRESS 65536	/* taken within classic_stall: not stalled */
@@ -43,14 +44,21 @@ struct stream {
 	bool local_done;		/* we ended our direction */
 	bool connected;			/* the endpoint takes data */
 	bool shut;			/* the endpoint was told the end */
+	uint8_t stalls;			/* enum stall: every one so far */
+	uint8_t class;			/* enum ins_class */
+	uint8_t weight;
+	bool emptied;			/* the last read left nothing behind */
 	const char *why;
 
-	/* To the peer. */
-	struct list ready;		/* session->fresh or ->bulk */
+	/* To the peer: scheduler.c. */
+	struct list ready;		/* session->fresh, ->express, ->bulk */
 	struct list active;		/* session->active, or ->over */
 	uint64_t tx_sent, tx_limit;	/* data bytes */
 	uint64_t sent_at;		/* us */
 	uint32_t read_size;
+	uint32_t deficit;		/* bytes left of its turn */
+	uint32_t metered;		/* bytes since metered_at */
+	uint64_t metered_at;		/* us */
 
 	/* From the peer. */
 	struct list credit;		/* session->credits */
@@ -58,6 +66,7 @@ struct stream {
 	struct buffer *queue, **tail;	/* taken, not yet delivered */
 	uint64_t queued;
 	uint64_t rx_received, rx_delivered, rx_granted, window;
+	uint64_t epoch_at, epoch_mark;	/* us, rx_delivered then: growth */
 	uint64_t stall_at, stall_mark;	/* us, rx_delivered then */
 
 	uint64_t opened_at;
@@ -102,6 +111,7 @@ struct session {
 		size_t queued;		/* bytes in the queue */
 		bool begun;		/* a part of head was written */
 		uint64_t sent, acked;	/* counted bytes */
+		struct path path;
 		uint64_t answers;	/* control bytes ever queued */
 		uint64_t answers_acked;
 		struct {
@@ -115,7 +125,10 @@ struct session {
 		uint64_t pong_stamp;
 	} tx;
 
-	struct list fresh, bulk;	/* streams that may be read */
+	/* Streams that may be read: interactive; of that class but with more
+	 * than that at hand; all others. */
+	struct list fresh, express, bulk;
+	uint64_t ahead;			/* bytes sent since a turn of bulk */
 	struct list credits;		/* streams that are due a credit */
 	struct list active;		/* streams whose grant may be limited */
 	struct list over;		/* streams that only deliver */
@@ -151,17 +164,39 @@ session_receive(struct session *);
 void
 session_unblock(struct session *, struct stream *);
 
+/* scheduler.c */
+
+/* Put a stream that may be read where it belongs. */
+void
+scheduler_add(struct session *, struct stream *);
+/* Read interactive streams into the queue, those that wait now once each. */
+void
+scheduler_fresh(struct session *);
+/* Read one frame's worth of the others; false: none may be read now. */
+bool
+scheduler_bulk(struct session *);
+/* Whether bulk was passed over for long enough to go first. */
+bool
+scheduler_bulk_due(const struct session *);
+/* Whether a further turn would read anything, if the carrier takes it. */
+bool
+scheduler_has_work(const struct session *);
+
 /* session_tx.c */
 void
 session_tx_init(struct session *);
 void
 session_tx_close(struct session *);
-/* Pull what may be sent from endpoints, and write. */
+/* Have what may be sent read from endpoints, and write. */
 void
 session_transmit(struct session *);
 /* Write what is queued, as far as the carrier takes it. */
 void
 session_flush(struct session *);
+/* Put n bytes of the stream's data, read to b->at, into the queue. */
+void
+session_queue_data(struct session *, struct stream *, struct buffer *b,
+    size_t n);
 /* Have the stream's grant lowered when it sends nothing for LIMIT_AFTER. */
 void
 session_watch_grant(struct session *, struct stream *);
@@ -184,9 +219,11 @@ void
 session_control_done(struct session *, size_t len);
 
 /* stream.c */
+
+/* NULL with errno: ENOBUFS (no budget for its window) or ENOMEM. */
 struct stream *
-stream_new(struct session *, uint64_t identity, enum stream_state,
-    uint64_t window);
+stream_new(struct session *, const struct ins_open *open,
+    enum stream_state);
 struct stream *
 stream_find(struct session *, uint64_t identity);
 
@@ -222,6 +259,12 @@ stream_local_end(struct stream *);
 /* The endpoint failed with error (errno). */
 void
 stream_local_failure(struct stream *, int error);
+/* Remember a reason for which it stands still. */
+static inline void
+stream_stalled(struct stream *st, enum stall why)
+{
+	st->stalls |= (uint8_t)why;
+}
 /* What a credit would say now; false: none is due. */
 bool
 stream_credit(struct stream *, uint64_t *offset);

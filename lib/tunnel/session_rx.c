@@ -80,7 +80,6 @@ static void
 take_open(struct session *s, const struct ins_open *open)
 {
 	struct stream *st;
-	uint64_t window = 0;
 
 	if (s->config.events->open == NULL) {
 		refuse_open(s, open, INS_NOT_ALLOWED);
@@ -91,14 +90,8 @@ take_open(struct session *s, const struct ins_open *open)
 		refuse_open(s, open, INS_UNSUPPORTED);
 		return;
 	}
-	window = budget_open(&s->budget, s->config.process);
-	if (window == 0) {
-		refuse_open(s, open, INS_NO_RESOURCES);
-		return;
-	}
-	st = stream_new(s, open->identity, STREAM_CONNECTING, window);
+	st = stream_new(s, open, STREAM_CONNECTING);
 	if (st == NULL) {
-		budget_close(&s->budget, s->config.process, window);
 		refuse_open(s, open, INS_NO_RESOURCES);
 		return;
 	}
@@ -299,6 +292,7 @@ on_initial_connection(struct session *s, const struct ins_head *h)
 {
 	struct ins_open open = {
 	    .identity = h->identity,
+	    .weight = INS_WEIGHT_DEFAULT,
 	    .form = INS_FORM_PORT,
 	    .port = h->port,
 	};

@@ -10,7 +10,6 @@
 #include <string.h>
 
 #define IOV 64
-#define QUEUE_MAX BUFFER_MAX /* bytes: pull no more before a write */
 
 void
 session_tx_init(struct session *s)
@@ -118,6 +117,7 @@ session_acknowledged(struct session *s, uint64_t offset)
 	if (offset < s->tx.acked || offset > s->tx.sent)
 		return false;
 	s->tx.acked = offset;
+	path_acked(&s->tx.path, offset, s->driver->now);
 	while (n < s->tx.nmarks && s->tx.marks[n].offset <= offset)
 		s->tx.answers_acked = s->tx.marks[n++].answers;
 	s->tx.nmarks -= n;
@@ -360,16 +360,6 @@ copied(struct session *s, const struct buffer *b)
 	return true;
 }
 
-static void
-adapt(struct stream *st, size_t asked, size_t got)
-{
-	if (got == asked && asked == st->read_size &&
-	    st->read_size < BUFFER_MAX)
-		st->read_size *= 2;
-	else if (got < st->read_size / 4 && st->read_size > READ_FIRST)
-		st->read_size /= 2;
-}
-
 void
 session_watch_grant(struct session *s, struct stream *st)
 {
@@ -381,8 +371,9 @@ session_watch_grant(struct session *s, struct stream *st)
 		    s->driver->now + LIMIT_AFTER);
 }
 
-static void
-queue_data(struct session *s, struct stream *st, struct buffer *b, size_t n)
+void
+session_queue_data(struct session *s, struct stream *st, struct buffer *b,
+    size_t n)
 {
 	b->at -= INS_DATA_HEAD;
 	ins_data_head_encode(b->at, st->identity, (uint32_t)n);
@@ -396,76 +387,23 @@ queue_data(struct session *s, struct stream *st, struct buffer *b, size_t n)
 		append(s, b);
 }
 
-/* One read of one endpoint; the bytes got. */
-static size_t
-pull(struct session *s, struct stream *st)
-{
-	uint64_t credit = st->tx_limit - st->tx_sent;
-	struct endpoint *e = st->endpoint;
-	size_t want = st->read_size;
-	struct buffer *b;
-	ssize_t n;
-
-	if (want > credit)
-		want = (size_t)credit;
-	b = pool_get(&s->driver->pool, want);
-	if (b == NULL) {
-		stream_abort(st, INS_RESET_RESOURCES, "out of memory");
-		return 0;
-	}
-	n = e->ops->read(e, b->at, want);
-	if (n > 0) {
-		adapt(st, want, (size_t)n);
-		queue_data(s, st, b, (size_t)n);
-		return (size_t)n;
-	}
-	pool_put(&s->driver->pool, b);
-	if (n == 0)
-		stream_local_end(st);
-	else if (errno != EAGAIN)
-		stream_local_failure(st, errno);
-	return 0;
-}
-
-/*
- * Take the first of a list of ready streams, read it once, and put it where
- * it belongs now: what has more waits among the bulk.
- */
-static void
-pull_first(struct session *s, struct list *list)
-{
-	struct stream *st = container_of(list->next, struct stream, ready);
-
-	list_remove(&st->ready);
-	if (!st->endpoint->readable || st->tx_limit == st->tx_sent)
-		return;
-	if (pull(s, st) > 0 && st->endpoint->readable)
-		list_append(&s->bulk, &st->ready);
-}
-
 void
 session_transmit(struct session *s)
 {
-	struct list fresh;
+	bool writable = s->carrier->writable;
 
-	if (s->carrier->writable) {
+	if (writable) {
 		encode_credits(s);
-		/* Only those that were ready now: a turn is to be short. */
-		list_init(&fresh);
-		list_take(&fresh, &s->fresh);
-		while (!list_empty(&fresh) && s->end_code == 0 &&
-		    s->tx.queued < QUEUE_MAX)
-			pull_first(s, &fresh);
-		list_take(&fresh, &s->fresh);
-		list_take(&s->fresh, &fresh);
+		if (scheduler_bulk_due(s))
+			scheduler_bulk(s);
+		scheduler_fresh(s);
 		encode_local(s);
 		session_flush(s);
 	}
-	if (s->carrier->writable && s->end_code == 0 && !list_empty(&s->bulk)) {
-		pull_first(s, &s->bulk);
+	if (s->carrier->writable && s->end_code == 0 && scheduler_bulk(s))
 		session_flush(s);
-	}
-	if (s->end_code == 0 && s->carrier->writable &&
-	    (!list_empty(&s->fresh) || !list_empty(&s->bulk)))
+	if (s->end_code == 0 && s->carrier->writable && scheduler_has_work(s))
 		session_wake(s);
+	if (writable)
+		path_sent(&s->tx.path, s->tx.sent, s->tx.acked, s->driver->now);
 }

@@ -4,6 +4,7 @@
 #include "tunnel/session_private.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #define QUEUE_IOV 16
@@ -70,17 +71,38 @@ stream_find(struct session *s, uint64_t identity)
 	return n != NULL ? container_of(n, struct stream, node) : NULL;
 }
 
-struct stream *
-stream_new(struct session *s, uint64_t identity, enum stream_state state,
-    uint64_t window)
+/* How far a window of WINDOW_FIRST is raised as soon as there is room. */
+static uint64_t
+window_start(const struct session *s)
 {
+	return s->config.window_max < WINDOW_START ? s->config.window_max :
+						     WINDOW_START;
+}
+
+struct stream *
+stream_new(struct session *s, const struct ins_open *open,
+    enum stream_state state)
+{
+	uint64_t window = budget_open(&s->budget, s->config.process);
 	struct stream *st;
 
-	st = allocator_new(s->driver->allocator, sizeof(*st));
-	if (st == NULL)
+	if (window == 0) {
+		errno = ENOBUFS;
 		return NULL;
+	}
+	st = allocator_new(s->driver->allocator, sizeof(*st));
+	if (st == NULL) {
+		budget_close(&s->budget, s->config.process, window);
+		errno = ENOMEM;
+		return NULL;
+	}
+	window = budget_raise(&s->budget, s->config.process, window,
+	    window_start(s));
 	st->session = s;
-	st->identity = identity;
+	st->identity = open->identity;
+	st->class = open->class;
+	st->weight = open->weight != 0 ? open->weight : INS_WEIGHT_DEFAULT;
+	st->emptied = true;
 	st->state = (uint8_t)state;
 	st->window = window;
 	/* Before we have answered, what came ahead of the answer is bounded. */
@@ -89,7 +111,7 @@ stream_new(struct session *s, uint64_t identity, enum stream_state state,
 						window;
 	st->tail = &st->queue;
 	st->read_size = READ_FIRST;
-	st->opened_at = st->sent_at = s->driver->now;
+	st->opened_at = st->sent_at = st->epoch_at = s->driver->now;
 	list_init(&st->ready);
 	list_init(&st->active);
 	list_init(&st->credit);
@@ -105,6 +127,51 @@ uint64_t
 stream_identity(const struct stream *st)
 {
 	return st->identity;
+}
+
+uint64_t
+stream_window(const struct stream *st)
+{
+	return st->window;
+}
+
+unsigned
+stream_stalls(const struct stream *st)
+{
+	const struct session *s = st->session;
+	unsigned stalls = 0;
+
+	if (st->queue != NULL)
+		stalls |= STALL_READER;
+	if (!list_empty(&st->blocked))
+		stalls |= STALL_PAUSED;
+	if (st->window < window_start(s))
+		stalls |= STALL_MEMORY;
+	if (st->state == STREAM_OVER || st->local_done ||
+	    !st->endpoint->readable)
+		return stalls;
+	if (st->tx_limit == st->tx_sent)
+		stalls |= STALL_CREDIT;
+	if (!list_empty(&st->ready) && !scheduler_has_work(s))
+		stalls |= STALL_PATH;
+	if (!list_empty(&st->ready) && !s->carrier->writable)
+		stalls |= STALL_CARRIER;
+	return stalls;
+}
+
+const char *
+stall_format(unsigned stalls, char *buf)
+{
+	static const char *const names[STALLS] = {"credit", "path", "carrier",
+	    "reader", "memory", "paused"};
+	char *p = buf;
+	int i;
+
+	*p = '\0';
+	for (i = 0; i < STALLS; i++)
+		if ((stalls & 1u << i) != 0)
+			p += sprintf(p, "%s%s", p == buf ? "" : ",", names[i]);
+	return buf;
 }
 
 static void
@@ -155,6 +222,7 @@ report(struct stream *st)
 	    .from_local = st->tx_sent,
 	    .to_local = st->rx_delivered,
 	    .duration = s->driver->now - st->opened_at,
+	    .stalls = st->stalls,
 	    .ended_by = (enum stream_party)st->ended_by,
 	    .why = st->why != NULL ? st->why : "closed",
 	    .user = st->user,
@@ -338,6 +406,7 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 			b = pool_get(&st->session->driver->pool, len);
 			if (b == NULL)
 				return false;
+			stream_stalled(st, STALL_READER);
 			/* Never NULL: the queue's head or a next. */
 			*st->tail = b; /* NOLINT(*NullDereference) */
 			st->tail = &b->next;
@@ -350,6 +419,49 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 		len -= n;
 	}
 	return true;
+}
+
+static void
+raise_window(struct stream *st, uint64_t goal)
+{
+	struct session *s = st->session;
+
+	st->window =
+	    budget_raise(&s->budget, s->config.process, st->window, goal);
+	if (st->window < goal)
+		stream_stalled(st, STALL_MEMORY);
+}
+
+static void
+begin_epoch(struct stream *st)
+{
+	st->epoch_at = st->session->driver->now;
+	st->epoch_mark = st->rx_delivered;
+}
+
+/*
+ * A window is too small for its path when half of it goes by within two round
+ * trips; and a larger one is of use only where the endpoint takes it all.
+ */
+static void
+grow_window(struct stream *st)
+{
+	struct session *s = st->session;
+	uint64_t now = s->driver->now, goal = 2 * st->window;
+
+	if (st->queue != NULL) {
+		begin_epoch(st);
+		return;
+	}
+	if (goal > s->config.window_max)
+		goal = s->config.window_max;
+	if (now - st->epoch_at > 2 * s->tx.path.rtt)
+		begin_epoch(st);
+	else if (st->rx_delivered - st->epoch_mark >= st->window / 2) {
+		if (goal > st->window)
+			raise_window(st, goal);
+		begin_epoch(st);
+	}
 }
 
 /* How far a credit would go: what was delivered, and a window more. */
@@ -366,7 +478,8 @@ stream_credit(struct stream *st, uint64_t *offset)
 
 	if (st->state != STREAM_OPEN)
 		return false;
-	st->window = budget_raise(&s->budget, s->config.process, st->window);
+	if (st->window == WINDOW_FIRST)
+		raise_window(st, window_start(s));
 	*offset = grantable(st);
 	return *offset > st->rx_granted;
 }
@@ -382,7 +495,10 @@ delivered(struct stream *st)
 			session_unblock(s, st);
 		return;
 	}
-	if (st->state != STREAM_OPEN || !list_empty(&st->credit) ||
+	if (st->state != STREAM_OPEN)
+		return;
+	grow_window(st);
+	if (!list_empty(&st->credit) ||
 	    grantable(st) < st->rx_granted + st->window / 8)
 		return;
 	list_append(&s->credits, &st->credit);
@@ -399,6 +515,7 @@ block(struct stream *st)
 	    !list_empty(&st->blocked))
 		return;
 	list_append(&s->blocked, &st->blocked);
+	stream_stalled(st, STALL_PAUSED);
 	st->stall_mark = st->rx_delivered;
 	st->stall_at = s->driver->now + s->config.stall;
 	if (!s->stall.set)
@@ -491,11 +608,14 @@ stream_want(struct stream *st)
 {
 	if (st->state == STREAM_OVER || st->local_done ||
 	    st->state == STREAM_CONNECTING ||
-	    st->state == STREAM_CONNECTING_DONE ||
-	    st->tx_limit == st->tx_sent || !st->endpoint->readable ||
+	    st->state == STREAM_CONNECTING_DONE || !st->endpoint->readable ||
 	    !list_empty(&st->ready))
 		return;
-	list_append(&st->session->fresh, &st->ready);
+	if (st->tx_limit == st->tx_sent) {
+		stream_stalled(st, STALL_CREDIT);
+		return;
+	}
+	scheduler_add(st->session, st);
 	session_wake(st->session);
 }
 
@@ -524,7 +644,6 @@ struct stream *
 session_open(struct session *s, struct ins_open *open, struct endpoint *e,
     void *user)
 {
-	uint64_t window, identity;
 	struct stream *st;
 	uint8_t *p;
 	size_t n;
@@ -533,41 +652,30 @@ session_open(struct session *s, struct ins_open *open, struct endpoint *e,
 		errno = EPROTONOSUPPORT;
 		return NULL;
 	}
-	window = budget_open(&s->budget, s->config.process);
-	if (window == 0) {
-		errno = ENOBUFS;
-		return NULL;
-	}
 	p = session_control(s, INS_ENCODE_MAX);
 	if (p == NULL) {
 		errno = ECONNRESET;
-		goto err1;
+		return NULL;
 	}
-	identity = s->opened_ours + 1;
+	open->identity = s->opened_ours + 1;
 	if (!s->config.server)
-		identity |= INS_BY_CLIENT;
-	st = stream_new(s, identity,
-	    session_extended(s) ? STREAM_OPENING : STREAM_OPEN, window);
-	if (st == NULL) {
-		errno = ENOMEM;
-		goto err1;
-	}
+		open->identity |= INS_BY_CLIENT;
+	st = stream_new(s, open,
+	    session_extended(s) ? STREAM_OPENING : STREAM_OPEN);
+	if (st == NULL)
+		return NULL;
 	s->opened_ours++;
-	open->identity = identity;
-	open->window = window;
-	n = session_extended(s) ? ins_open_encode(p, INS_ENCODE_MAX, open) :
-				  ins_initial_connection_encode(p,
-				      INS_ENCODE_MAX, identity, open->port);
+	open->window = st->window;
+	n = session_extended(s) ?
+	    ins_open_encode(p, INS_ENCODE_MAX, open) :
+	    ins_initial_connection_encode(p, INS_ENCODE_MAX, open->identity,
+		open->port);
 	session_control_done(s, n);
 	st->tx_limit = session_extended(s) ? INS_WINDOW_MIN : UINT64_MAX;
 	st->connected = !session_extended(s);
 	stream_attach(st, e, user);
 	stream_want(st);
 	return st;
-
-err1:
-	budget_close(&s->budget, s->config.process, window);
-	return NULL;
 }
 
 void

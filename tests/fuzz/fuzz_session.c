@@ -361,6 +361,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	config.driver = &driver;
 	config.process = &process;
 	config.memory = 2 << 20;
+	config.window_max = 1 << 20;
 	config.heartbeat = SECOND;
 	config.stall = 3 * SECOND;
 	config.events = &events;

@@ -614,6 +614,7 @@ sim_start(struct sim *s, unsigned side)
 	    .driver = &d->driver,
 	    .process = &d->process,
 	    .memory = OR(s->config.memory, 64 << 20),
+	    .window_max = OR(s->config.window_max, WINDOW_START),
 	    .heartbeat = OR(s->config.heartbeat, 5 * SECOND),
 	    .stall = OR(s->config.stall, 30 * SECOND),
 	    .events = s->config.refuse_opens ? &events_no_open : &events,

@@ -107,6 +107,7 @@ struct sim_config {
 	size_t piece;		/* the most that one call moves; 0: all */
 	uint64_t memory;	/* session_memory; 0: 64 MiB */
 	uint64_t process;	/* memory; 0: 1 GiB */
+	uint64_t window_max;	/* 0: WINDOW_START, no growth */
 	uint64_t heartbeat;	/* us; 0: 5 s */
 	uint64_t stall;		/* us; 0: 30 s */
 	bool refuse_opens;	/* no open event */

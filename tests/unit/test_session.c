@@ -617,8 +617,9 @@ test_end(void)
 		sim_open(s, CLIENT, SIM_LATER);
 		if (i & 2)
 			sim_settle(s);
-		s->pairs[0].end[0].supply = 1000000;
-		s->pairs[0].end[1].supply = 1000000;
+		/* Less than fills a pipe: InsEnd has to fit behind it. */
+		s->pairs[0].end[0].supply = 2000;
+		s->pairs[0].end[1].supply = 2000;
 		if (i & 4)
 			sim_turn(s);
 		session_end(s->side[who].session, INS_END_NOT_HELD,

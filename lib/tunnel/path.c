@@ -1,0 +1,159 @@
+#include "tunnel/path.h"
+
+#define SECOND 1000000
+#define FLAT_TRIPS 3 /* without a higher rate: the doubling ends */
+#define NUDGE_TRIPS 8 /* that the limit bound: one of them tries for more */
+#define PROBE_TRIPS 2 /* one for the queue to drain, one to measure */
+
+void
+path_init(struct path *p, uint64_t most)
+{
+	*p = (struct path){
+	    .limit = PATH_LIMIT_FIRST,
+	    .most = most,
+	    .doubling = true,
+	};
+}
+
+static uint64_t
+most_of(const struct path *p)
+{
+	return p->rtt_min != 0 && p->rtt_min < PATH_NEAR_US &&
+		p->most > PATH_LIMIT_NEAR ?
+	    PATH_LIMIT_NEAR :
+	    p->most;
+}
+
+static uint64_t
+clamp(uint64_t n, uint64_t least, uint64_t most)
+{
+	return n < least ? least : n > most ? most : n;
+}
+
+/* bytes * SECOND / us, without overflow at any rate of this world. */
+static uint64_t
+per_second(uint64_t bytes, uint64_t us)
+{
+	return us == 0 ? bytes * SECOND : bytes * SECOND / us;
+}
+
+static void
+note_rtt(struct path *p, uint64_t rtt, uint64_t now)
+{
+	if (rtt == 0)
+		rtt = 1;
+	p->rtt = p->rtt == 0 ? rtt : (7 * p->rtt + rtt) / 8;
+	if (p->rtt_min == 0 || rtt <= p->rtt_min) {
+		p->rtt_min = rtt;
+		p->rtt_min_at = now;
+		p->probing = 0;
+	} else if (p->probing > 0) {
+		if (rtt < p->probed)
+			p->probed = rtt;
+		if (--p->probing == 0) {
+			p->rtt_min = p->probed;
+			p->rtt_min_at = now;
+		}
+	} else if (now - p->rtt_min_at > PATH_FORGET_US) {
+		/*
+		 * Without a look at the path with less in its queues, its own
+		 * queue would pass for distance, and the limit follow it up.
+		 */
+		p->probing = PROBE_TRIPS;
+		p->probed = UINT64_MAX;
+	}
+}
+
+/* The largest of the last round trips. */
+static void
+note_rate(struct path *p, uint64_t rate)
+{
+	size_t i;
+
+	/* One in which there was nothing more to send says little. */
+	if (!p->bound && rate <= p->rate)
+		return;
+	p->rates[p->next_rate] = rate;
+	p->next_rate = (p->next_rate + 1) % PATH_RATES;
+	p->rate = 0;
+	for (i = 0; i < PATH_RATES; i++)
+		if (p->rates[i] > p->rate)
+			p->rate = p->rates[i];
+}
+
+static void
+double_up(struct path *p)
+{
+	if (!p->bound)
+		return;
+	if (p->rate > p->doubling_rate + p->doubling_rate / 4) {
+		p->doubling_rate = p->rate;
+		p->flat = 0;
+	} else if (++p->flat == FLAT_TRIPS) {
+		p->doubling = false;
+		return;
+	}
+	p->limit = clamp(2 * p->limit, PATH_LIMIT_MIN, most_of(p));
+}
+
+static void
+follow(struct path *p)
+{
+	uint64_t limit;
+
+	if (p->rate > p->doubling_rate + p->doubling_rate / 4) {
+		p->doubling = true;
+		p->doubling_rate = p->rate;
+		p->flat = 0;
+		return;
+	}
+	if (p->rate < p->doubling_rate)
+		p->doubling_rate = p->rate;
+	limit = p->rate * (p->rtt_min + PATH_SLACK_US) / SECOND;
+	if (p->bound && ++p->bound_trips % NUDGE_TRIPS == 0)
+		limit += limit / 4;
+	if (p->probing > 0)
+		limit /= 2;
+	p->limit = clamp(limit, PATH_LIMIT_MIN, most_of(p));
+}
+
+void
+path_sent(struct path *p, uint64_t sent, uint64_t acked, uint64_t now)
+{
+	if (p->running || sent == acked)
+		return;
+	p->running = true;
+	p->bound = false;
+	p->began = now;
+	p->acked = acked;
+	p->end = sent;
+}
+
+void
+path_acked(struct path *p, uint64_t acked, uint64_t now)
+{
+	if (!p->running || acked < p->end)
+		return;
+	p->running = false;
+	note_rtt(p, now - p->began, now);
+	note_rate(p, per_second(acked - p->acked, now - p->began));
+	if (p->doubling)
+		double_up(p);
+	if (!p->doubling)
+		follow(p);
+}
+
+uint64_t
+path_bears(const struct path *p)
+{
+	uint64_t allowed = per_second(p->limit, p->rtt_min + PATH_SLACK_US);
+
+	return p->rate > allowed ? p->rate : allowed;
+}
+
+size_t
+path_frame(const struct path *p)
+{
+	return (size_t)clamp(path_bears(p) * PATH_FRAME_US / SECOND,
+	    PATH_FRAME_MIN, PATH_FRAME_MAX);
+}

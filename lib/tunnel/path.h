@@ -1,0 +1,78 @@
+/*
+ * What a carrier's path bears: its rate and its round trip, learnt from
+ * acknowledgements, and from these how many bytes may be unacknowledged and
+ * how large a frame may be.  docs/architecture.md, "The limit follows the
+ * path", has the rule and why each part of it is there.
+ *
+ * Pure: no clock of its own, no I/O, no allocation.  Offsets are counted
+ * bytes, times microseconds of any monotonic clock.
+ */
+#ifndef TUNNEL_PATH_H
+#define TUNNEL_PATH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PATH_LIMIT_FIRST 65536
+#define PATH_LIMIT_MIN	16384
+#define PATH_LIMIT_NEAR	524288		/* most, where PATH_NEAR_US holds */
+#define PATH_NEAR_US	1000		/* a round trip below it: no distance */
+#define PATH_SLACK_US	4000		/* of the rate, above the round trip */
+#define PATH_FRAME_US	2000		/* of the rate: a frame */
+#define PATH_FRAME_MIN	4096
+#define PATH_FRAME_MAX	262144
+#define PATH_RATES	10		/* round trips that are remembered */
+#define PATH_FORGET_US	10000000	/* the smallest round trip, after it */
+
+struct path {
+	uint64_t limit;		/* bytes that may be unacknowledged */
+	uint64_t most;		/* that limit may become */
+	uint64_t rate;		/* bytes a second; 0: unknown */
+	uint64_t rtt;		/* us, smoothed; 0: unknown */
+	uint64_t rtt_min;	/* us; 0: unknown */
+
+	/* The round trip at hand: until end is acknowledged. */
+	bool running;
+	bool bound;		/* the limit held something back */
+	uint64_t began, acked, end;
+
+	uint64_t rates[PATH_RATES];
+	size_t next_rate;
+	bool doubling;
+	uint64_t doubling_rate;	/* that a round trip has to beat */
+	unsigned flat;		/* round trips that have not */
+	unsigned bound_trips;
+	unsigned probing;	/* round trips of the halved limit to go */
+	uint64_t probed;	/* us: the smallest of them */
+	uint64_t rtt_min_at;
+};
+
+/* most: at least PATH_LIMIT_FIRST. */
+void
+path_init(struct path *, uint64_t most);
+
+/* Bytes up to sent are on their way; acked: what is acknowledged of them. */
+void
+path_sent(struct path *, uint64_t sent, uint64_t acked, uint64_t now);
+
+/* Something waits for the limit. */
+static inline void
+path_bind(struct path *p)
+{
+	p->bound = true;
+}
+
+/* The peer has acknowledged up to acked. */
+void
+path_acked(struct path *, uint64_t acked, uint64_t now);
+
+/* Bytes a second that the path bears, as far as known; never 0. */
+uint64_t
+path_bears(const struct path *);
+
+/* The most that one frame may hold, in bytes. */
+size_t
+path_frame(const struct path *);
+
+#endif

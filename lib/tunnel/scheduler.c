@@ -1,0 +1,222 @@
+/*
+ * Which stream is read next, and how much of it.
+ *
+ * Interactive streams go first and do not wait for the path's limit: their
+ * last read emptied the socket, and they sent little of late.  The others
+ * take turns by deficit round robin (Shreedhar, Varghese 1995: Efficient Fair
+ * Queueing using Deficit Round Robin), one frame's worth between two looks at
+ * events; those of class interactive ahead of the rest, which keeps a tenth.
+ */
+#include "tunnel/session_private.h"
+
+#include <errno.h>
+
+#define QUEUE_MAX BUFFER_MAX /* bytes: read no more before a write */
+#define METER_US (50 * MS)
+#define METER_MAX 65536
+#define METER_PART 32 /* of what the path bears in METER_US */
+#define BULK_PART 10 /* of all bytes: the least that bulk gets */
+
+static bool
+is_interactive(const struct session *s, const struct stream *st)
+{
+	uint64_t most =
+	    path_bears(&s->tx.path) / (SECOND / METER_US) / METER_PART;
+
+	if (most > METER_MAX)
+		most = METER_MAX;
+	return st->class != INS_CLASS_BULK && st->emptied &&
+	    (st->metered < most || s->driver->now - st->metered_at >= METER_US);
+}
+
+static void
+meter(struct stream *st, uint64_t now, size_t n)
+{
+	if (now - st->metered_at >= METER_US) {
+		st->metered_at = now;
+		st->metered = 0;
+	}
+	st->metered += (uint32_t)n;
+}
+
+void
+scheduler_add(struct session *s, struct stream *st)
+{
+	st->deficit = 0;
+	list_append(is_interactive(s, st)          ? &s->fresh :
+		st->class == INS_CLASS_INTERACTIVE ? &s->express :
+						     &s->bulk,
+	    &st->ready);
+}
+
+/* Large reads for those that fill them; an idle stream begins small. */
+static void
+adapt(struct stream *st, size_t asked, size_t got)
+{
+	if (got == asked && asked == st->read_size &&
+	    st->read_size < BUFFER_MAX)
+		st->read_size *= 2;
+	else if (got < st->read_size / 4 && st->read_size > READ_FIRST)
+		st->read_size /= 2;
+}
+
+/*
+ * One read of one endpoint, of at most most bytes; the bytes got.  0: there
+ * were none, and the stream may be gone.
+ */
+static size_t
+pull(struct session *s, struct stream *st, size_t most)
+{
+	uint64_t credit = st->tx_limit - st->tx_sent;
+	size_t want = st->read_size < most ? st->read_size : most;
+	struct endpoint *e = st->endpoint;
+	struct buffer *b;
+	ssize_t n;
+
+	if (want > credit)
+		want = (size_t)credit;
+	b = pool_get(&s->driver->pool, want);
+	if (b == NULL) {
+		stream_abort(st, INS_RESET_RESOURCES, "out of memory");
+		return 0;
+	}
+	n = e->ops->read(e, b->at, want);
+	if (n > 0) {
+		adapt(st, want, (size_t)n);
+		meter(st, s->driver->now, (size_t)n);
+		st->emptied = !e->readable;
+		session_queue_data(s, st, b, (size_t)n);
+		s->ahead += (uint64_t)n;
+		return (size_t)n;
+	}
+	pool_put(&s->driver->pool, b);
+	if (n == 0)
+		stream_local_end(st);
+	else if (errno != EAGAIN)
+		stream_local_failure(st, errno);
+	return 0;
+}
+
+/* Whether it may be read on; remembers what keeps it from that. */
+static bool
+may_read(struct stream *st)
+{
+	if (!st->endpoint->readable)
+		return false;
+	if (st->tx_limit > st->tx_sent)
+		return true;
+	stream_stalled(st, STALL_CREDIT);
+	return false;
+}
+
+void
+scheduler_fresh(struct session *s)
+{
+	struct stream *st;
+	struct list batch;
+
+	/* Only those that are there now: a turn is to be short. */
+	list_init(&batch);
+	list_take(&batch, &s->fresh);
+	while (!list_empty(&batch) && s->end_code == 0 &&
+	    s->tx.queued < QUEUE_MAX) {
+		st = container_of(batch.next, struct stream, ready);
+		list_remove(&st->ready);
+		if (may_read(st) && pull(s, st, path_frame(&s->tx.path)) > 0 &&
+		    may_read(st))
+			scheduler_add(s, st);
+	}
+	list_take(&batch, &s->fresh);
+	list_take(&s->fresh, &batch);
+}
+
+/* The part of a round that is a stream's. */
+static uint32_t
+quantum(const struct stream *st, size_t frame)
+{
+	size_t n = frame * st->weight / INS_WEIGHT_DEFAULT;
+
+	return (uint32_t)(n < PATH_FRAME_MIN ? PATH_FRAME_MIN : n);
+}
+
+/* Read at most most bytes of the first of a list; the bytes got. */
+static size_t
+take_turn(struct session *s, struct list *list, size_t frame, size_t most)
+{
+	struct stream *st = container_of(list->next, struct stream, ready);
+	size_t got;
+
+	if (!may_read(st)) {
+		list_remove(&st->ready);
+		return 0;
+	}
+	if (st->deficit < PATH_FRAME_MIN)
+		st->deficit += quantum(st, frame);
+	/* Out of the list first: reading may end the stream. */
+	list_remove(&st->ready);
+	got = pull(s, st, st->deficit < most ? st->deficit : most);
+	if (got == 0)
+		return 0;
+	st->deficit -= (uint32_t)got;
+	if (!may_read(st))
+		return got;
+	if (st->deficit < PATH_FRAME_MIN)
+		list_append(list, &st->ready);
+	else
+		list_prepend(list, &st->ready);
+	return got;
+}
+
+bool
+scheduler_bulk_due(const struct session *s)
+{
+	return !list_empty(&s->bulk) &&
+	    s->ahead > (BULK_PART - 1) * path_frame(&s->tx.path);
+}
+
+/* Room for bulk on the path; a classic one tells nothing of itself. */
+static bool
+has_room(const struct session *s)
+{
+	return !session_extended(s) ||
+	    s->tx.sent + s->tx.queued - s->tx.acked < s->tx.path.limit;
+}
+
+static struct list *
+next_list(struct session *s)
+{
+	return list_empty(&s->express) || scheduler_bulk_due(s) ? &s->bulk :
+								  &s->express;
+}
+
+bool
+scheduler_bulk(struct session *s)
+{
+	size_t frame = path_frame(&s->tx.path), got = 0;
+	bool due = scheduler_bulk_due(s);
+	struct list *list = next_list(s);
+
+	while (!list_empty(list) && s->end_code == 0 &&
+	    s->tx.queued < QUEUE_MAX && got + PATH_FRAME_MIN <= frame) {
+		if (!has_room(s) && !due) {
+			path_bind(&s->tx.path);
+			stream_stalled(container_of(list->next, struct stream,
+					   ready),
+			    STALL_PATH);
+			break;
+		}
+		got += take_turn(s, list, frame, frame - got);
+	}
+	if (list == &s->bulk && got > 0)
+		s->ahead = 0;
+	return got > 0;
+}
+
+bool
+scheduler_has_work(const struct session *s)
+{
+	if (!list_empty(&s->fresh))
+		return true;
+	return (!list_empty(&s->bulk) || !list_empty(&s->express)) &&
+	    (has_room(s) || scheduler_bulk_due(s));
+}
