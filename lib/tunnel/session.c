@@ -215,19 +215,19 @@ on_stall(struct timer *t)
 
 	for (i = s->blocked.next; i != &s->blocked; i = following) {
 		following = i->next;
-		st = container_of(i, struct stream, blocked);
-		if (st->stall_at <= now) {
-			if (st->rx_delivered - st->stall_mark <
+		st = container_of(i, struct stream, waiting);
+		if (st->mark_at <= now) {
+			if (st->rx_delivered - st->mark <
 			    CLASSIC_PROGRESS) {
 				stream_abort(st, INS_RESET_STALLED,
 				    "held the classic tunnel up");
 				continue;
 			}
-			st->stall_mark = st->rx_delivered;
-			st->stall_at = now + s->config.stall;
+			st->mark = st->rx_delivered;
+			st->mark_at = now + s->config.stall;
 		}
-		if (st->stall_at < next)
-			next = st->stall_at;
+		if (st->mark_at < next)
+			next = st->mark_at;
 	}
 	if (next != UINT64_MAX)
 		timer_set(&s->driver->timers, &s->stall, next);

@@ -39,35 +39,36 @@ struct stream {
 	struct endpoint *endpoint;
 	void *user;
 
+	const char *why;
 	uint8_t state;			/* enum stream_state */
 	uint8_t ended_by;		/* enum stream_party */
-	bool local_done;		/* we ended our direction */
-	bool connected;			/* the endpoint takes data */
-	bool shut;			/* the endpoint was told the end */
 	uint8_t stalls;			/* enum stall: every one so far */
 	uint8_t class;			/* enum ins_class */
 	uint8_t weight;
-	bool emptied;			/* the last read left nothing behind */
-	const char *why;
+	bool local_done : 1;		/* we ended our direction */
+	bool connected : 1;		/* the endpoint takes data */
+	bool shut : 1;			/* the endpoint was told the end */
+	bool emptied : 1;		/* the last read left nothing behind */
 
 	/* To the peer: scheduler.c. */
 	struct list ready;		/* session->fresh, ->express, ->bulk */
 	struct list active;		/* session->active, or ->over */
-	uint64_t tx_sent, tx_limit;	/* data bytes */
-	uint64_t sent_at;		/* us */
 	uint32_t read_size;
 	uint32_t deficit;		/* bytes left of its turn */
 	uint32_t metered;		/* bytes since metered_at */
 	uint64_t metered_at;		/* us */
+	uint64_t tx_sent, tx_limit;	/* data bytes */
+	uint64_t sent_at;		/* us */
 
 	/* From the peer. */
-	struct list credit;		/* session->credits */
-	struct list blocked;		/* session->blocked: classic */
+	struct list waiting;		/* session->credits, or (of a classic
+					 * one) ->blocked */
 	struct buffer *queue, **tail;	/* taken, not yet delivered */
 	uint64_t queued;
 	uint64_t rx_received, rx_delivered, rx_granted, window;
-	uint64_t epoch_at, epoch_mark;	/* us, rx_delivered then: growth */
-	uint64_t stall_at, stall_mark;	/* us, rx_delivered then */
+	/* us, and rx_delivered then: where a window's epoch began; of a
+	 * blocked classic one when it is a stall, and what it had then. */
+	uint64_t mark_at, mark;
 
 	uint64_t opened_at;
 };

@@ -532,9 +532,9 @@ session_receive(struct session *s)
 void
 session_unblock(struct session *s, struct stream *st)
 {
-	if (list_empty(&st->blocked))
+	if (list_empty(&st->waiting))
 		return;
-	list_remove(&st->blocked);
+	list_remove(&st->waiting);
 	if (!list_empty(&s->blocked))
 		return;
 	/* The peer was not heard because we did not listen. */

@@ -169,16 +169,16 @@ encode_credits(struct session *s)
 	uint8_t *p;
 
 	while (!list_empty(&s->credits)) {
-		st = container_of(s->credits.next, struct stream, credit);
+		st = container_of(s->credits.next, struct stream, waiting);
 		c.identity = st->identity;
 		if (!stream_credit(st, &c.offset)) {
-			list_remove(&st->credit);
+			list_remove(&st->waiting);
 			continue;
 		}
 		p = session_control(s, INS_ENCODE_MAX);
 		if (p == NULL)
 			return;
-		list_remove(&st->credit);
+		list_remove(&st->waiting);
 		len = ins_credit_encode(p, INS_ENCODE_MAX, &c);
 		s->tx.last->len += (uint32_t)len;
 		s->tx.queued += len;

@@ -111,11 +111,10 @@ stream_new(struct session *s, const struct ins_open *open,
 						window;
 	st->tail = &st->queue;
 	st->read_size = READ_FIRST;
-	st->opened_at = st->sent_at = st->epoch_at = s->driver->now;
+	st->opened_at = st->sent_at = st->mark_at = s->driver->now;
 	list_init(&st->ready);
 	list_init(&st->active);
-	list_init(&st->credit);
-	list_init(&st->blocked);
+	list_init(&st->waiting);
 	st->node.key = &st->identity;
 	st->node.len = sizeof(st->identity);
 	hash_insert(&s->streams, &st->node);
@@ -143,7 +142,7 @@ stream_stalls(const struct stream *st)
 
 	if (st->queue != NULL)
 		stalls |= STALL_READER;
-	if (!list_empty(&st->blocked))
+	if (!session_extended(s) && !list_empty(&st->waiting))
 		stalls |= STALL_PAUSED;
 	if (st->window < window_start(s))
 		stalls |= STALL_MEMORY;
@@ -207,7 +206,8 @@ over(struct stream *st)
 	if (s->rx.stream == st)
 		s->rx.stream = NULL;
 	list_remove(&st->ready);
-	list_remove(&st->credit);
+	if (session_extended(s))
+		list_remove(&st->waiting);
 	list_remove(&st->active);
 	list_append(&s->over, &st->active);
 }
@@ -435,8 +435,8 @@ raise_window(struct stream *st, uint64_t goal)
 static void
 begin_epoch(struct stream *st)
 {
-	st->epoch_at = st->session->driver->now;
-	st->epoch_mark = st->rx_delivered;
+	st->mark_at = st->session->driver->now;
+	st->mark = st->rx_delivered;
 }
 
 /*
@@ -455,9 +455,9 @@ grow_window(struct stream *st)
 	}
 	if (goal > s->config.window_max)
 		goal = s->config.window_max;
-	if (now - st->epoch_at > 2 * s->tx.path.rtt)
+	if (now - st->mark_at > 2 * s->tx.path.rtt)
 		begin_epoch(st);
-	else if (st->rx_delivered - st->epoch_mark >= st->window / 2) {
+	else if (st->rx_delivered - st->mark >= st->window / 2) {
 		if (goal > st->window)
 			raise_window(st, goal);
 		begin_epoch(st);
@@ -498,10 +498,10 @@ delivered(struct stream *st)
 	if (st->state != STREAM_OPEN)
 		return;
 	grow_window(st);
-	if (!list_empty(&st->credit) ||
+	if (!list_empty(&st->waiting) ||
 	    grantable(st) < st->rx_granted + st->window / 8)
 		return;
-	list_append(&s->credits, &st->credit);
+	list_append(&s->credits, &st->waiting);
 	session_wake(s);
 }
 
@@ -512,14 +512,14 @@ block(struct stream *st)
 	struct session *s = st->session;
 
 	if (session_extended(s) || st->queued < st->window ||
-	    !list_empty(&st->blocked))
+	    !list_empty(&st->waiting))
 		return;
-	list_append(&s->blocked, &st->blocked);
+	list_append(&s->blocked, &st->waiting);
 	stream_stalled(st, STALL_PAUSED);
-	st->stall_mark = st->rx_delivered;
-	st->stall_at = s->driver->now + s->config.stall;
+	st->mark = st->rx_delivered;
+	st->mark_at = s->driver->now + s->config.stall;
 	if (!s->stall.set)
-		timer_set(&s->driver->timers, &s->stall, st->stall_at);
+		timer_set(&s->driver->timers, &s->stall, st->mark_at);
 }
 
 void
