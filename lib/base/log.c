@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -22,6 +23,13 @@ static struct {
 	uint64_t held;
 } repeats[REPEAT_SLOTS];
 static pthread_mutex_t repeats_lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Lines of a thread that gathers them. */
+static _Thread_local struct {
+	bool on;
+	size_t len;
+	char text[PIPE_BUF]; /* more, and lines in a pipe might mix */
+} gathered;
 
 void
 log_set_level(enum log_level level)
@@ -46,25 +54,37 @@ put_string(struct log_line *l, const char *s)
 	put(l, s, strlen(s));
 }
 
+static void
+put_time(struct log_line *l, const struct timespec *now)
+{
+	static _Thread_local time_t second = -1;
+	static _Thread_local char text[32]; /* of that second */
+	struct tm tm;
+	char ms[8];
+
+	if (now->tv_sec != second) {
+		gmtime_r(&now->tv_sec, &tm);
+		strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+		second = now->tv_sec;
+	}
+	put_string(l, text);
+	snprintf(ms, sizeof(ms), ".%03uZ ",
+	    (unsigned)(now->tv_nsec / 1000000) % 1000);
+	put_string(l, ms);
+}
+
 bool
 log_begin(struct log_line *l, enum log_level level, const char *event)
 {
 	static const char *const names[] = {"error", "warn", "info", "debug"};
 	struct timespec now;
-	struct tm tm;
-	char time[32], ms[8];
 
 	if ((int)level > atomic_load_explicit(&log_level, memory_order_relaxed))
 		return false;
 	clock_gettime(CLOCK_REALTIME, &now);
-	gmtime_r(&now.tv_sec, &tm);
-	strftime(time, sizeof(time), "%Y-%m-%dT%H:%M:%S", &tm);
-	snprintf(ms, sizeof(ms), ".%03uZ ",
-	    (unsigned)(now.tv_nsec / 1000000) % 1000);
 	l->level = level;
 	l->len = 0;
-	put_string(l, time);
-	put_string(l, ms);
+	put_time(l, &now);
 	l->body = l->len;
 	put_string(l, names[level]);
 	put_string(l, " ");
@@ -160,19 +180,55 @@ repeated(const struct log_line *l, uint64_t *held)
 	return hold;
 }
 
+static void
+emit(const char *text, size_t len)
+{
+	ssize_t n = write(STDERR_FILENO, text, len);
+
+	(void)n;
+}
+
 void
 log_end(struct log_line *l)
 {
 	uint64_t held = 0;
-	ssize_t n;
 
 	if (l->level <= LOG_WARN && repeated(l, &held))
 		return;
 	if (held > 0)
 		log_number(l, "repeats", held);
 	l->text[l->len++] = '\n';
-	n = write(STDERR_FILENO, l->text, l->len);
-	(void)n;
+	if (!gathered.on) {
+		emit(l->text, l->len);
+		return;
+	}
+	if (sizeof(gathered.text) - gathered.len < l->len)
+		log_flush();
+	memcpy(gathered.text + gathered.len, l->text, l->len);
+	gathered.len += l->len;
+	if (l->level <= LOG_WARN)
+		log_flush();
+}
+
+void
+log_flush(void)
+{
+	if (gathered.len > 0)
+		emit(gathered.text, gathered.len);
+	gathered.len = 0;
+}
+
+bool
+log_waiting(void)
+{
+	return gathered.len > 0;
+}
+
+void
+log_gather(bool on)
+{
+	log_flush();
+	gathered.on = on;
 }
 
 void

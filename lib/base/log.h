@@ -1,7 +1,10 @@
 /*
  * The log: one line an event on standard error, "time level event key=value".
- * Any thread; a line is one write(2), so lines never mix.  A failing write
- * loses its line and nothing else.
+ * Any thread; lines never mix.  A line is one write(2), but on a thread that
+ * gathers them (log_gather()), where those of info and debug wait for
+ * log_flush(): a write for each stream that ends would cost as much as a
+ * tenth of the stream.  A failing write loses what it was given, and nothing
+ * else.
  *
  *	struct log_line l;
  *
@@ -53,6 +56,19 @@ log_number(struct log_line *, const char *key, uint64_t value);
 
 void
 log_end(struct log_line *);
+
+/*
+ * Whether this thread gathers its lines.  They are written when there are
+ * enough of them, before a warning or error, by log_flush(), and by
+ * log_gather(false).
+ */
+void
+log_gather(bool on);
+void
+log_flush(void);
+/* Whether this thread has lines that wait. */
+bool
+log_waiting(void);
 
 /* A whole line of texts: key, value, ..., NULL. */
 void

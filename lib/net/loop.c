@@ -5,8 +5,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 #define BATCH 256
 #define FIRST_SLOTS 64
+#define LOG_WAIT_US (5 * MS)
 
 struct loop_slot {
 	struct watch *watch; /* NULL: free */
@@ -61,6 +64,13 @@ on_trim(struct timer *t)
 	pool_trim(&l->driver.pool, l->driver.now);
 }
 
+static void
+on_log(struct timer *t)
+{
+	(void)t;
+	log_flush();
+}
+
 int
 loop_init(struct loop *l, const struct allocator *allocator)
 {
@@ -71,6 +81,7 @@ loop_init(struct loop *l, const struct allocator *allocator)
 		goto err0;
 	l->driver.now = loop_clock();
 	l->trim.expired = on_trim;
+	l->log.expired = on_log;
 	list_init(&l->at_close);
 	l->tail = &l->head;
 	pthread_mutex_init(&l->lock, NULL);
@@ -115,6 +126,7 @@ loop_close(struct loop *l)
 		driver_run_work(&l->driver);
 	} while (l->head != NULL || driver_has_work(&l->driver));
 	timer_cancel(&l->driver.timers, &l->trim);
+	timer_cancel(&l->driver.timers, &l->log);
 	loop_unwatch(l, &l->wake);
 	close(l->wake.fd);
 	close(l->epoll);
@@ -221,6 +233,9 @@ wait_ms(struct loop *l)
 {
 	uint64_t next, ms;
 
+	if (!l->log.set && log_waiting())
+		timer_set(&l->driver.timers, &l->log,
+		    l->driver.now + LOG_WAIT_US);
 	if (driver_has_work(&l->driver))
 		return 0;
 	/* Before a long sleep: buffers that are left over get their timer. */
@@ -253,6 +268,7 @@ loop_run(struct loop *l)
 	struct epoll_event events[BATCH];
 	int n, i;
 
+	log_gather(true);
 	while (!l->stopped) {
 		n = epoll_wait(l->epoll, events, BATCH, wait_ms(l));
 		l->driver.now = loop_clock();
@@ -261,6 +277,7 @@ loop_run(struct loop *l)
 		timers_run(&l->driver.timers, l->driver.now);
 		driver_run_work(&l->driver);
 	}
+	log_gather(false);
 }
 
 void

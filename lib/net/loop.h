@@ -38,7 +38,7 @@ struct loop {
 	int epoll;
 	struct loop_slot *slots;
 	uint32_t nslots, free_slot;
-	struct timer trim;
+	struct timer trim, log;
 	struct list at_close;
 
 	/* The inbox. */
