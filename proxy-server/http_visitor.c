@@ -7,15 +7,42 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "proxy-server/http.h"
 #include "proxy-server/visitor.h"
 
 #define INPUT_SIZE 16384
 #define OUTPUT_SIZE 4096
 
-static struct visitor *
+/* What it holds between its socket and its stream. */
+struct http_bytes {
+	uint8_t *data; /* NULL while there are none */
+	size_t at, len;
+};
+
+struct http_visitor {
+	struct visitor visitor;
+	struct http *http;
+	struct http_bytes input; /* read, not yet taken by http */
+	struct http_bytes output; /* made before there was a stream */
+	struct work kick; /* look again at the end of the turn */
+	size_t followed; /* taken by http_response(), unwritten */
+	bool held; /* no input before a response */
+	bool request_bad; /* refuse when the responses are out */
+	bool response_bad;
+	bool application_done;
+	bool refused; /* an error answer was given */
+};
+
+static struct http_visitor *
 of(struct endpoint *e)
 {
-	return container_of(e, struct visitor, socket.endpoint);
+	return container_of(e, struct http_visitor, visitor.socket.endpoint);
+}
+
+static struct http_visitor *
+of_tcp(struct tcp *t)
+{
+	return container_of(t, struct http_visitor, visitor.socket.tcp);
 }
 
 /* Let go of one that has no stream and gets no answer. */
@@ -29,16 +56,17 @@ leave_silently(struct visitor *v)
 static void
 on_head_deadline(struct timer *t)
 {
-	leave_silently(container_of(t, struct visitor, deadline));
+	leave_silently(container_of(t, struct search, deadline)->visitor);
 }
 
 void
 http_visitor_expect(struct visitor *v)
 {
 	struct driver *d = worker_driver(v->worker);
+	struct timer *deadline = &v->search->deadline;
 
-	v->deadline.expired = on_head_deadline;
-	timer_set(&d->timers, &v->deadline, d->now + HTTP_HEAD_US);
+	deadline->expired = on_head_deadline;
+	timer_set(&d->timers, deadline, d->now + HTTP_HEAD_US);
 }
 
 static void
@@ -50,122 +78,132 @@ drop_bytes(struct http_bytes *b)
 
 /* Readiness as the stream shall see it: more than the socket's. */
 static void
-sync_flags(struct visitor *v)
+sync_flags(struct http_visitor *h)
 {
-	v->socket.endpoint.writable = v->socket.tcp.writable;
-	v->socket.endpoint.failed = v->socket.tcp.failed;
-	v->socket.endpoint.readable = v->application_done ||
-	    (!v->held &&
-		(v->request_bad || v->socket.tcp.readable ||
-		    v->input.data != NULL || v->output.data != NULL ||
-		    http_request_pending(v->http)));
+	h->visitor.socket.endpoint.writable = h->visitor.socket.tcp.writable;
+	h->visitor.socket.endpoint.failed = h->visitor.socket.tcp.failed;
+	h->visitor.socket.endpoint.readable = h->application_done ||
+	    (!h->held &&
+		(h->request_bad || h->visitor.socket.tcp.readable ||
+		    h->input.data != NULL || h->output.data != NULL ||
+		    http_request_pending(h->http)));
 }
 
 static void
 on_kick(struct work *w)
 {
-	struct visitor *v = container_of(w, struct visitor, kick);
+	struct http_visitor *h = container_of(w, struct http_visitor, kick);
 
-	if (v->socket.endpoint.stream == NULL)
+	if (h->visitor.socket.endpoint.stream == NULL)
 		return;
-	sync_flags(v);
-	stream_ready(v->socket.endpoint.stream);
+	sync_flags(h);
+	stream_ready(h->visitor.socket.endpoint.stream);
 }
 
-int
-http_visitor_init(struct visitor *v)
+struct visitor *
+http_visitor_new(const struct listener *l, const struct address *peer)
 {
-	const struct hostport *target = &v->listener->config->target;
+	const struct hostport *target = &l->config->target;
 	char host[HOSTPORT_TEXT_MAX], visitor[ADDRESS_TEXT_MAX];
+	struct http_visitor *h = calloc(1, sizeof(*h));
 
+	if (h == NULL)
+		return NULL;
 	if (target->host[0] == '\0')
 		snprintf(host, sizeof(host), "127.0.0.1:%u", target->port);
 	else
 		hostport_format(target, host, sizeof(host));
-	address_format_host(&v->peer, visitor, sizeof(visitor));
-	work_init(&v->kick, on_kick);
-	v->http = http_new(host, visitor);
-	if (v->http == NULL)
+	address_format_host(peer, visitor, sizeof(visitor));
+	h->visitor.listener = l;
+	h->visitor.peer = *peer;
+	work_init(&h->kick, on_kick);
+	h->http = http_new(host, visitor);
+	if (h->http == NULL) {
+		free(h);
 		errno = ENOMEM;
-	return v->http != NULL ? 0 : -1;
+		return NULL;
+	}
+	return &h->visitor;
 }
 
 void
 http_visitor_free(struct visitor *v)
 {
-	if (v->http == NULL)
-		return;
-	work_cancel(&v->kick);
-	drop_bytes(&v->input);
-	drop_bytes(&v->output);
-	http_free(v->http);
-	v->http = NULL;
+	struct http_visitor *h = container_of(v, struct http_visitor, visitor);
+
+	work_cancel(&h->kick);
+	drop_bytes(&h->input);
+	drop_bytes(&h->output);
+	http_free(h->http);
+	free(h);
 }
 
 /* An error answer fits any socket that is read; one that is not loses it. */
 static void
-answer_error(struct visitor *v, int code)
+answer_error(struct http_visitor *h, int code)
 {
 	struct iovec iov;
 	size_t len;
 
 	iov.iov_base = (void *)http_error(code, &len);
 	iov.iov_len = len;
-	if (tcp_write(&v->socket.tcp, &iov, 1) < 0)
-		v->socket.tcp.failed = true;
-	v->refused = true;
+	if (tcp_write(&h->visitor.socket.tcp, &iov, 1) < 0)
+		h->visitor.socket.tcp.failed = true;
+	h->refused = true;
 }
 
 void
 http_visitor_refuse(struct visitor *v, enum ins_outcome outcome)
 {
-	work_cancel(&v->kick);
-	answer_error(v,
+	struct http_visitor *h = container_of(v, struct http_visitor, visitor);
+
+	work_cancel(&h->kick);
+	answer_error(h,
 	    outcome == INS_TIMED_OUT        ? 504 :
 		outcome == INS_NO_RESOURCES ? 503 :
 					      502);
-	socket_endpoint_finish(&v->socket);
+	socket_endpoint_finish(&h->visitor.socket);
 }
 
-/* Some bytes of the socket into v->input; as read(2). */
+/* Some bytes of the socket into h->input; as read(2). */
 static ssize_t
-fill(struct visitor *v)
+fill(struct http_visitor *h)
 {
 	ssize_t n;
 
-	if (v->input.data != NULL)
+	if (h->input.data != NULL)
 		return 1;
-	if (!v->socket.tcp.readable) {
+	if (!h->visitor.socket.tcp.readable) {
 		errno = EAGAIN;
 		return -1;
 	}
-	v->input.data = malloc(INPUT_SIZE);
-	if (v->input.data == NULL) {
+	h->input.data = malloc(INPUT_SIZE);
+	if (h->input.data == NULL) {
 		errno = ENOMEM;
 		return -1;
 	}
-	n = tcp_read(&v->socket.tcp, v->input.data, INPUT_SIZE);
+	n = tcp_read(&h->visitor.socket.tcp, h->input.data, INPUT_SIZE);
 	if (n > 0)
-		v->input.len = (size_t)n;
+		h->input.len = (size_t)n;
 	else
-		drop_bytes(&v->input);
+		drop_bytes(&h->input);
 	return n;
 }
 
-/* Hand v->input to http; what it made is in buf. */
+/* Hand h->input to http; what it made is in buf. */
 static enum http_status
-transform(struct visitor *v, uint8_t *buf, size_t len, size_t *made)
+transform(struct http_visitor *h, uint8_t *buf, size_t len, size_t *made)
 {
 	enum http_status status;
 	size_t used;
 
-	status = http_request(v->http, v->input.data + v->input.at,
-	    v->input.len - v->input.at, &used, buf, len, made);
+	status = http_request(h->http, h->input.data + h->input.at,
+	    h->input.len - h->input.at, &used, buf, len, made);
 	if (status == HTTP_BAD)
-		v->request_bad = true;
-	v->input.at += used;
-	if (v->input.at == v->input.len)
-		drop_bytes(&v->input);
+		h->request_bad = true;
+	h->input.at += used;
+	if (h->input.at == h->input.len)
+		drop_bytes(&h->input);
 	return status;
 }
 
@@ -173,64 +211,64 @@ transform(struct visitor *v, uint8_t *buf, size_t len, size_t *made)
 void
 http_visitor_early(struct tcp *t)
 {
-	struct visitor *v = container_of(t, struct visitor, socket.tcp);
+	struct http_visitor *h = of_tcp(t);
 	enum http_status status;
 	ssize_t n = 1;
 
 	if (t->failed) {
-		leave_silently(v);
+		leave_silently(&h->visitor);
 		return;
 	}
 	/* One that waits for its remote has its request. */
-	if (v->output.data != NULL)
+	if (h->output.data != NULL)
 		return;
-	while ((n = fill(v)) > 0) {
-		v->output.data = malloc(OUTPUT_SIZE);
-		if (v->output.data == NULL) {
+	while ((n = fill(h)) > 0) {
+		h->output.data = malloc(OUTPUT_SIZE);
+		if (h->output.data == NULL) {
 			n = -1;
 			errno = ENOMEM;
 			break;
 		}
 		status =
-		    transform(v, v->output.data, OUTPUT_SIZE, &v->output.len);
-		if (status == HTTP_BAD && v->output.len == 0) {
-			visitor_leave(v);
-			answer_error(v, http_bad_code(v->http));
-			socket_endpoint_finish(&v->socket);
+		    transform(h, h->output.data, OUTPUT_SIZE, &h->output.len);
+		if (status == HTTP_BAD && h->output.len == 0) {
+			visitor_leave(&h->visitor);
+			answer_error(h, http_bad_code(h->http));
+			socket_endpoint_finish(&h->visitor.socket);
 			return;
 		}
-		if (http_request_begun(v->http)) {
-			timer_cancel(&worker_driver(v->worker)->timers,
-			    &v->deadline);
-			visitor_place(v);
+		if (http_request_begun(h->http)) {
+			timer_cancel(&worker_driver(h->visitor.worker)->timers,
+			    &h->visitor.search->deadline);
+			visitor_place(&h->visitor);
 			return;
 		}
-		drop_bytes(&v->output);
+		drop_bytes(&h->output);
 	}
 	if (n == 0 || errno != EAGAIN)
-		leave_silently(v);
+		leave_silently(&h->visitor);
 }
 
 void
 http_visitor_ready(struct tcp *t)
 {
-	struct visitor *v = container_of(t, struct visitor, socket.tcp);
+	struct http_visitor *h = of_tcp(t);
 
-	sync_flags(v);
-	stream_ready(v->socket.endpoint.stream);
+	sync_flags(h);
+	stream_ready(h->visitor.socket.endpoint.stream);
 }
 
 static ssize_t
-take_output(struct visitor *v, void *buf, size_t len)
+take_output(struct http_visitor *h, void *buf, size_t len)
 {
-	size_t n = v->output.len - v->output.at;
+	size_t n = h->output.len - h->output.at;
 
 	if (n > len)
 		n = len;
-	memcpy(buf, v->output.data + v->output.at, n);
-	v->output.at += n;
-	if (v->output.at == v->output.len)
-		drop_bytes(&v->output);
+	memcpy(buf, h->output.data + h->output.at, n);
+	h->output.at += n;
+	if (h->output.at == h->output.len)
+		drop_bytes(&h->output);
 	return (ssize_t)n;
 }
 
@@ -238,80 +276,80 @@ take_output(struct visitor *v, void *buf, size_t len)
  * A bad request: its answer has to wait for those of the requests before it.
  */
 static ssize_t
-read_bad(struct visitor *v)
+read_bad(struct http_visitor *h)
 {
-	if (!http_response_idle(v->http) || v->followed > 0) {
-		v->held = true;
+	if (!http_response_idle(h->http) || h->followed > 0) {
+		h->held = true;
 		errno = EAGAIN;
 		return -1;
 	}
-	if (!v->refused)
-		answer_error(v, http_bad_code(v->http));
+	if (!h->refused)
+		answer_error(h, http_bad_code(h->http));
 	errno = EPROTO;
 	return -1;
 }
 
 static ssize_t
-read_request(struct visitor *v, uint8_t *buf, size_t len)
+read_request(struct http_visitor *h, uint8_t *buf, size_t len)
 {
 	enum http_status status;
 	size_t plain, made;
 	ssize_t n;
 
-	while (!v->request_bad) {
-		plain = http_request_plain(v->http);
-		if (plain > 0 && v->input.data == NULL &&
-		    !http_request_pending(v->http)) {
-			n = tcp_read(&v->socket.tcp, buf,
+	while (!h->request_bad) {
+		plain = http_request_plain(h->http);
+		if (plain > 0 && h->input.data == NULL &&
+		    !http_request_pending(h->http)) {
+			n = tcp_read(&h->visitor.socket.tcp, buf,
 			    len < plain ? len : plain);
 			if (n > 0)
-				http_request_passed(v->http, (size_t)n);
+				http_request_passed(h->http, (size_t)n);
 			return n;
 		}
-		if (!http_request_pending(v->http)) {
-			n = fill(v);
+		if (!http_request_pending(h->http)) {
+			n = fill(h);
 			if (n <= 0)
 				return n;
 		}
-		status = transform(v, buf, len, &made);
+		status = transform(h, buf, len, &made);
 		if (made > 0)
 			return (ssize_t)made;
 		if (status == HTTP_WAIT) {
-			v->held = true;
+			h->held = true;
 			errno = EAGAIN;
 			return -1;
 		}
 	}
-	return read_bad(v);
+	return read_bad(h);
 }
 
 static ssize_t
 http_read(struct endpoint *e, void *buf, size_t len)
 {
-	struct visitor *v = of(e);
+	struct http_visitor *h = of(e);
 	ssize_t n;
 
-	if (v->application_done)
+	if (h->application_done)
 		n = 0;
-	else if (v->output.data != NULL && v->output.len > 0)
-		n = take_output(v, buf, len);
+	else if (h->output.data != NULL && h->output.len > 0)
+		n = take_output(h, buf, len);
 	else {
-		drop_bytes(&v->output);
-		n = read_request(v, buf, len);
+		drop_bytes(&h->output);
+		n = read_request(h, buf, len);
 	}
-	sync_flags(v);
+	sync_flags(h);
 	return n;
 }
 
 /* Follow what was not followed yet; the bytes that may be written. */
 static size_t
-follow(struct visitor *v, const struct iovec *iov, int count)
+follow(struct http_visitor *h, const struct iovec *iov, int count)
 {
-	size_t skip = v->followed, len;
+	size_t skip = h->followed, len;
 	const uint8_t *at;
 	int i;
 
-	for (i = 0; i < count && !v->response_bad; i++) {
+	for (i = 0; i < count && !h->response_bad; i++) {
 		at = iov[i].iov_base;
 		len = iov[i].iov_len;
 		if (skip >= len) {
@@ -321,21 +359,21 @@ follow(struct visitor *v, const struct iovec *iov, int count)
 		at += skip;
 		len -= skip;
 		skip = 0;
-		if (http_response(v->http, at, len) == HTTP_BAD) {
-			v->response_bad = true;
-			len = http_response_whole(v->http);
+		if (http_response(h->http, at, len) == HTTP_BAD) {
+			h->response_bad = true;
+			len = http_response_whole(h->http);
 		}
-		v->followed += len;
+		h->followed += len;
 	}
-	return v->followed;
+	return h->followed;
 }
 
 /* Nothing good is left of a bad response. */
 static ssize_t
-write_bad(struct visitor *v)
+write_bad(struct http_visitor *h)
 {
-	if (!http_response_partial(v->http) && !v->refused)
-		answer_error(v, 502);
+	if (!http_response_partial(h->http) && !h->refused)
+		answer_error(h, 502);
 	errno = EPROTO;
 	return -1;
 }
@@ -343,7 +381,7 @@ write_bad(struct visitor *v)
 static ssize_t
 http_write(struct endpoint *e, const struct iovec *iov, int count)
 {
-	struct visitor *v = of(e);
+	struct http_visitor *h = of(e);
 	struct iovec part[16];
 	size_t good, left;
 	ssize_t n;
@@ -351,24 +389,24 @@ http_write(struct endpoint *e, const struct iovec *iov, int count)
 
 	if (count > 16)
 		count = 16;
-	good = left = follow(v, iov, count);
+	good = left = follow(h, iov, count);
 	if (good == 0)
-		return v->response_bad ? write_bad(v) : 0;
+		return h->response_bad ? write_bad(h) : 0;
 	for (i = 0; i < count && left > 0; i++) {
 		part[i] = iov[i];
 		if (part[i].iov_len > left)
 			part[i].iov_len = left;
 		left -= part[i].iov_len;
 	}
-	n = tcp_write(&v->socket.tcp, part, i);
+	n = tcp_write(&h->visitor.socket.tcp, part, i);
 	if (n > 0)
-		v->followed -= (size_t)n;
+		h->followed -= (size_t)n;
 	/* A response may let requests go on. */
-	if (v->held) {
-		v->held = false;
-		driver_defer(worker_driver(v->worker), &v->kick);
+	if (h->held) {
+		h->held = false;
+		driver_defer(worker_driver(h->visitor.worker), &h->kick);
 	}
-	sync_flags(v);
+	sync_flags(h);
 	return n;
 }
 
@@ -377,12 +415,12 @@ http_write(struct endpoint *e, const struct iovec *iov, int count)
  * Bytes that were followed and not written are a response's too.
  */
 static void
-answer_owed(struct visitor *v)
+answer_owed(struct http_visitor *h)
 {
-	if (!v->refused && !v->socket.tcp.failed && v->followed == 0 &&
-	    !v->application_done && http_request_plain(v->http) != SIZE_MAX &&
-	    !http_response_idle(v->http) && !http_response_partial(v->http))
-		answer_error(v, 502);
+	if (!h->refused && !h->visitor.socket.tcp.failed && h->followed == 0 &&
+	    !h->application_done && http_request_plain(h->http) != SIZE_MAX &&
+	    !http_response_idle(h->http) && !http_response_partial(h->http))
+		answer_error(h, 502);
 }
 
 /*
@@ -392,15 +430,15 @@ answer_owed(struct visitor *v)
 static void
 http_shut(struct endpoint *e)
 {
-	struct visitor *v = of(e);
+	struct http_visitor *h = of(e);
 
-	if (http_request_plain(v->http) != SIZE_MAX) {
-		answer_owed(v);
-		http_response_end(v->http);
-		v->application_done = true;
-		driver_defer(worker_driver(v->worker), &v->kick);
+	if (http_request_plain(h->http) != SIZE_MAX) {
+		answer_owed(h);
+		http_response_end(h->http);
+		h->application_done = true;
+		driver_defer(worker_driver(h->visitor.worker), &h->kick);
 	}
-	tcp_shut(&v->socket.tcp);
+	tcp_shut(&h->visitor.socket.tcp);
 }
 
 static void
@@ -408,27 +446,27 @@ http_close(struct endpoint *e)
 {
 	answer_owed(of(e));
 	work_cancel(&of(e)->kick);
-	socket_endpoint_finish(&of(e)->socket);
+	socket_endpoint_finish(&of(e)->visitor.socket);
 }
 
 static void
 http_reset(struct endpoint *e)
 {
-	struct visitor *v = of(e);
+	struct http_visitor *h = of(e);
 
-	work_cancel(&v->kick);
-	answer_owed(v);
-	if (v->refused) {
-		socket_endpoint_finish(&v->socket);
+	work_cancel(&h->kick);
+	answer_owed(h);
+	if (h->refused) {
+		socket_endpoint_finish(&h->visitor.socket);
 		return;
 	}
-	socket_endpoint_close(&v->socket, true);
+	socket_endpoint_close(&h->visitor.socket, true);
 }
 
 static void
 http_refuse(struct endpoint *e, enum ins_outcome outcome)
 {
-	http_visitor_refuse(of(e), outcome);
+	http_visitor_refuse(&of(e)->visitor, outcome);
 }
 
 const struct endpoint_ops http_visitor_ops = {

@@ -21,7 +21,7 @@ registry_init(struct server *server)
 			return -1;
 		r->name = c->remotes[i].name;
 		r->node.key = r->name;
-		r->node.len = strlen(r->name);
+		r->node.len = (uint32_t)strlen(r->name);
 		list_init(&r->tunnels);
 		h = table_lock(&server->remotes, r->name, r->node.len);
 		hash_insert(h, &r->node);

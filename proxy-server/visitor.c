@@ -22,27 +22,34 @@ gone(struct socket_endpoint *s)
 {
 	struct visitor *v = container_of(s, struct visitor, socket);
 
-	http_visitor_free(v);
-	free(v);
+	if (is_http(v))
+		http_visitor_free(v);
+	else
+		free(v);
 }
 
 /* Before there is a stream. */
 
+/* Nobody finds it on its worker any more. */
 static void
-stop_waiting(struct visitor *v)
+withdraw(struct visitor *v)
 {
-	timer_cancel(&worker_driver(v->worker)->timers, &v->deadline);
-	if (list_empty(&v->waiting))
+	struct search *s = v->search;
+
+	timer_cancel(&worker_driver(v->worker)->timers, &s->deadline);
+	list_remove(&s->node);
+	if (list_empty(&s->waiting))
 		return;
-	list_remove(&v->waiting);
+	list_remove(&s->waiting);
 	atomic_fetch_sub(&v->worker->server->waiting, 1);
 }
 
 void
 visitor_leave(struct visitor *v)
 {
-	stop_waiting(v);
-	list_remove(&v->node);
+	withdraw(v);
+	free(v->search);
+	v->search = NULL;
 }
 
 void
@@ -51,9 +58,8 @@ visitor_refuse(struct visitor *v, enum ins_outcome outcome)
 	visitor_leave(v);
 	if (is_http(v))
 		http_visitor_refuse(v, outcome);
-	else {
+	else
 		socket_endpoint_close(&v->socket, true);
-	}
 }
 
 static void
@@ -84,9 +90,9 @@ refuse_absent(struct visitor *v, const char *reason)
 static void
 on_deadline(struct timer *t)
 {
-	struct visitor *v = container_of(t, struct visitor, deadline);
+	struct search *s = container_of(t, struct search, deadline);
 
-	refuse_absent(v, "not registered within wait_for_remote");
+	refuse_absent(s->visitor, "not registered within wait_for_remote");
 }
 
 static void
@@ -95,6 +101,7 @@ wait_for_remote(struct visitor *v)
 	struct server *server = v->worker->server;
 	const struct config *c = server->config;
 	struct driver *d = worker_driver(v->worker);
+	struct search *s = v->search;
 
 	if (c->wait_for_remote == 0) {
 		refuse_absent(v, "not registered");
@@ -107,10 +114,9 @@ wait_for_remote(struct visitor *v)
 		    "wait already");
 		return;
 	}
-	if (list_empty(&v->waiting))
-		list_append(&v->worker->waiting, &v->waiting);
-	v->deadline.expired = on_deadline;
-	timer_set(&d->timers, &v->deadline, d->now + c->wait_for_remote * MS);
+	list_append(&v->worker->waiting, &s->waiting);
+	s->deadline.expired = on_deadline;
+	timer_set(&d->timers, &s->deadline, d->now + c->wait_for_remote * MS);
 }
 
 static void
@@ -158,6 +164,35 @@ wire_address(const struct address *a)
 	return w;
 }
 
+/* Where it arrived. */
+static struct ins_address
+destination(const struct visitor *v)
+{
+	struct address local = {.len = sizeof(local.storage)};
+
+	if (!address_is_any(&v->listener->address))
+		return wire_address(&v->listener->address);
+	if (getsockname(v->socket.tcp.watch.fd, &local.sa, &local.len) == 0)
+		return wire_address(&local);
+	return (struct ins_address){0};
+}
+
+/* Into the table of connections. */
+static void
+enter(struct visitor *v, const struct session *session, const struct stream *st)
+{
+	struct table *t = &v->worker->server->connections;
+	struct hash *h;
+
+	v->key.session = session_id(session);
+	v->key.identity = stream_identity(st);
+	v->connection.key = &v->key;
+	v->connection.len = sizeof(v->key);
+	h = table_lock(t, &v->key, sizeof(v->key));
+	hash_insert(h, &v->connection);
+	table_unlock(t, &v->key, sizeof(v->key));
+}
+
 static void
 connect_to(struct visitor *v, struct session *session)
 {
@@ -168,15 +203,12 @@ connect_to(struct visitor *v, struct session *session)
 	    .form = target->host[0] == '\0' ? INS_FORM_PORT : INS_FORM_HOST,
 	    .port = target->port,
 	    .source = wire_address(&v->peer),
+	    .destination = destination(v),
 	};
-	struct address local = {.len = sizeof(local.storage)};
 	struct stream *st;
-	struct hash *h;
 
 	open.host = (struct ins_bytes){(const uint8_t *)target->host,
 	    strlen(target->host)};
-	if (getsockname(v->socket.tcp.watch.fd, &local.sa, &local.len) == 0)
-		open.destination = wire_address(&local);
 	v->socket.endpoint.ops =
 	    is_http(v) ? &http_visitor_ops : &socket_endpoint_ops;
 	socket_endpoint_sync(&v->socket);
@@ -185,7 +217,7 @@ connect_to(struct visitor *v, struct session *session)
 	st = session_open(session, &open, &v->socket.endpoint, v);
 	if (st == NULL && errno == ECONNRESET) {
 		/* It is ending this very turn: wait for the next one. */
-		if (list_empty(&v->waiting))
+		if (list_empty(&v->search->waiting))
 			wait_for_remote(v);
 		return;
 	}
@@ -203,24 +235,18 @@ connect_to(struct visitor *v, struct session *session)
 	visitor_leave(v);
 	v->socket.tcp.notify =
 	    is_http(v) ? http_visitor_ready : socket_endpoint_ready;
-	v->key.session = session_id(session);
-	v->key.identity = stream_identity(st);
+	enter(v, session, st);
 	log_opening(v);
-	v->connection.key = &v->key;
-	v->connection.len = sizeof(v->key);
-	h = table_lock(&v->worker->server->connections, &v->key,
-	    sizeof(v->key));
-	hash_insert(h, &v->connection);
-	table_unlock(&v->worker->server->connections, &v->key, sizeof(v->key));
 }
 
 /* On the worker that it was moved to. */
 static void
 deliver_move(struct message *m)
 {
-	struct visitor *v = container_of(m, struct visitor, move);
+	struct search *s = container_of(m, struct search, move);
+	struct visitor *v = s->visitor;
 
-	list_append(&v->worker->visitors, &v->node);
+	list_append(&v->worker->visitors, &s->node);
 	v->socket.tcp.loop = &v->worker->loop;
 	if (tcp_watch(&v->socket.tcp) < 0) {
 		log_refused(v, strerror(errno));
@@ -233,13 +259,14 @@ deliver_move(struct message *m)
 static void
 move_to(struct visitor *v, struct worker *w)
 {
-	visitor_leave(v);
-	work_cancel(&v->kick);
+	struct search *s = v->search;
+
+	withdraw(v);
 	loop_unwatch(&v->worker->loop, &v->socket.tcp.watch);
-	v->moves++;
 	v->worker = w;
-	v->move.deliver = deliver_move;
-	loop_post(&w->loop, &v->move);
+	s->moves++;
+	s->move.deliver = deliver_move;
+	loop_post(&w->loop, &s->move);
 }
 
 void
@@ -251,42 +278,79 @@ visitor_place(struct visitor *v)
 	registry_pick(v->worker, v->listener->remote->name, &session, &other);
 	if (session != NULL)
 		connect_to(v, session);
-	else if (other != NULL && v->moves < MOVES_MAX)
+	else if (other != NULL && v->search->moves < MOVES_MAX)
 		move_to(v, other);
-	else if (list_empty(&v->waiting))
+	else if (list_empty(&v->search->waiting))
 		wait_for_remote(v);
+}
+
+static struct visitor *
+tcp_visitor_new(const struct listener *l, const struct address *peer)
+{
+	struct visitor *v = calloc(1, sizeof(*v));
+
+	if (v == NULL)
+		return NULL;
+	v->listener = l;
+	v->peer = *peer;
+	return v;
+}
+
+static struct search *
+search_new(struct visitor *v)
+{
+	struct search *s = calloc(1, sizeof(*s));
+
+	if (s == NULL)
+		return NULL;
+	s->visitor = v;
+	list_init(&s->waiting);
+	list_append(&v->worker->visitors, &s->node);
+	return s;
+}
+
+static void
+begin(struct visitor *v)
+{
+	if (is_http(v)) {
+		http_visitor_expect(v);
+		return;
+	}
+	/* What it has sent already goes with the open: try. */
+	v->socket.tcp.readable = true;
+	visitor_place(v);
 }
 
 void
 visitor_accept(struct worker *w, const struct listener *l, int fd,
     const struct address *peer)
 {
-	struct visitor *v = calloc(1, sizeof(*v));
+	bool http = l->config->type == CONFIG_HTTP;
+	struct visitor *v;
+	int saved;
 
+	v = http ? http_visitor_new(l, peer) : tcp_visitor_new(l, peer);
 	if (v == NULL)
 		goto err0;
 	v->worker = w;
-	v->listener = l;
 	v->socket.gone = gone;
-	v->peer = *peer;
-	work_init(&v->kick, NULL);
-	if (is_http(v) && http_visitor_init(v) < 0)
+	v->search = search_new(v);
+	if (v->search == NULL)
 		goto err1;
 	if (tcp_open(&v->socket.tcp, &w->loop, fd,
-		is_http(v) ? http_visitor_early : on_early) < 0)
+		http ? http_visitor_early : on_early) < 0)
 		goto err2;
-	list_init(&v->waiting);
-	list_append(&w->visitors, &v->node);
-	if (is_http(v))
-		http_visitor_expect(v);
-	else
-		visitor_place(v);
+	begin(v);
 	return;
 
 err2:
-	http_visitor_free(v);
+	saved = errno;
+	visitor_leave(v);
+	errno = saved;
 err1:
-	free(v);
+	saved = errno;
+	gone(&v->socket);
+	errno = saved;
 err0:
 	log_event(LOG_WARN, "visitor-refused", "listener", l->bind, "reason",
 	    strerror(errno), NULL);
@@ -304,17 +368,17 @@ deliver_up(struct message *m)
 {
 	struct up_message *up = container_of(m, struct up_message, message);
 	struct list ready, *i, *next;
-	struct visitor *v;
+	struct search *s;
 
 	list_init(&ready);
 	for (i = up->worker->waiting.next; i != &up->worker->waiting;
 	     i = next) {
 		next = i->next;
-		v = container_of(i, struct visitor, waiting);
-		if (strcmp(v->listener->remote->name, up->name) != 0)
+		s = container_of(i, struct search, waiting);
+		if (strcmp(s->visitor->listener->remote->name, up->name) != 0)
 			continue;
 		/* Placed in the order of their arrival, each once. */
-		v->moves = 0;
+		s->moves = 0;
 		list_remove(i);
 		list_append(&ready, i);
 	}
@@ -322,7 +386,7 @@ deliver_up(struct message *m)
 		i = ready.next;
 		list_remove(i);
 		list_append(&up->worker->waiting, i);
-		visitor_place(container_of(i, struct visitor, waiting));
+		visitor_place(container_of(i, struct search, waiting)->visitor);
 	}
 	free(up);
 }
@@ -362,14 +426,12 @@ void
 visitor_finished(const struct stream_report *r)
 {
 	struct visitor *v = r->user;
-	struct server *server = v->worker->server;
+	struct table *t = &v->worker->server->connections;
 	char peer[ADDRESS_TEXT_MAX];
 	struct log_line l;
-	struct hash *h;
 
-	h = table_lock(&server->connections, &v->key, sizeof(v->key));
-	hash_remove(h, &v->connection);
-	table_unlock(&server->connections, &v->key, sizeof(v->key));
+	hash_remove(table_lock(t, &v->key, sizeof(v->key)), &v->connection);
+	table_unlock(t, &v->key, sizeof(v->key));
 	if (!log_begin(&l, LOG_INFO, "stream"))
 		return;
 	log_text(&l, "visitor", address_format(&v->peer, peer, sizeof(peer)));
@@ -390,7 +452,8 @@ visitor_end_all(struct worker *w)
 	struct visitor *v;
 
 	while (!list_empty(&w->visitors)) {
-		v = container_of(w->visitors.next, struct visitor, node);
+		v = container_of(w->visitors.next, struct search, node)
+			->visitor;
 		visitor_leave(v);
 		socket_endpoint_close(&v->socket, true);
 	}

@@ -7,44 +7,32 @@
 #ifndef PROXY_SERVER_VISITOR_H
 #define PROXY_SERVER_VISITOR_H
 
-#include "proxy-server/http.h"
 #include "proxy-server/server.h"
 #include "tunnel/session.h"
 #include "tunnel/socket_endpoint.h"
 
-/* What an http visitor holds between its socket and its stream. */
-struct http_bytes {
-	uint8_t *data;		/* NULL while there are none */
-	size_t at, len;
-};
-
-struct visitor {
-	struct socket_endpoint socket;
-	struct worker *worker;
-	const struct listener *listener;
-	struct list node;		/* worker->visitors, until a stream */
+/* What it needs only until it has a stream. */
+struct search {
+	struct visitor *visitor;
+	struct list node;		/* worker->visitors */
 	struct list waiting;		/* worker->waiting */
 	struct timer deadline;		/* of waiting, or of an http head */
 	struct message move;
 	unsigned moves;			/* between workers */
-	struct address peer;
+};
+
+/* One of type: http is the beginning of a struct http_visitor. */
+struct visitor {
+	struct socket_endpoint socket;
+	struct worker *worker;
+	const struct listener *listener;
+	struct search *search;		/* NULL once it has a stream or is let
+					 * go */
 	struct hash_node connection;	/* in server->connections */
 	struct {
 		uint64_t session, identity;
 	} key;
-
-	/* type: http */
-	struct http *http;
-	struct http_bytes input;	/* read, not yet taken by http */
-	struct http_bytes output;	/* made before there was a stream */
-	struct work kick;		/* look again at the end of the turn */
-	size_t followed;		/* taken by http_response(), unwritten */
-	size_t good;			/* of those, writable: response is bad */
-	bool held;			/* no input before a response */
-	bool request_bad;		/* refuse when the responses are out */
-	bool response_bad;
-	bool application_done;
-	bool refused;			/* an error answer was given */
+	struct address peer;
 };
 
 /* Takes fd over in any case. */
@@ -56,7 +44,7 @@ visitor_accept(struct worker *, const struct listener *, int fd,
 void
 visitor_place(struct visitor *);
 
-/* It neither waits nor is looked for any more; before it is let go. */
+/* End its search, once; before it is let go. */
 void
 visitor_leave(struct visitor *);
 
@@ -79,9 +67,11 @@ visitor_end_all(struct worker *);
 /* http_visitor.c: the same for type: http. */
 extern const struct endpoint_ops http_visitor_ops;
 
-/* 0, or -1 when memory ran out. */
-int
-http_visitor_init(struct visitor *);
+/* An empty one, but for listener and peer; NULL with errno. */
+struct visitor *
+http_visitor_new(const struct listener *, const struct address *peer);
+void
+http_visitor_free(struct visitor *);
 /* Give it HTTP_HEAD_US to send its first request's head. */
 #define HTTP_HEAD_US (60 * (uint64_t)SECOND)
 void
@@ -92,8 +82,6 @@ http_visitor_early(struct tcp *);
 /* The socket's events when there is a stream. */
 void
 http_visitor_ready(struct tcp *);
-void
-http_visitor_free(struct visitor *);
 /* Answer with an error, as far as the socket takes it, and close. */
 void
 http_visitor_refuse(struct visitor *, enum ins_outcome);

@@ -9,28 +9,37 @@
 #include "remote-client/dial.h"
 #include "tunnel/socket_endpoint.h"
 
+/* What it needs only until it is connected. */
+struct connecting {
+	struct application *application;
+	struct timer deadline;
+	struct lookup *lookup; /* NULL: none runs */
+	enum ins_outcome outcome; /* of the last that was tried */
+	size_t naddresses, next;
+	struct address addresses[]; /* to try */
+};
+
 struct application {
 	struct socket_endpoint socket;
 	struct worker *worker;
-	struct timer deadline; /* of connecting */
-	struct lookup *lookup; /* NULL: none runs */
-	struct address *addresses; /* to try; NULL once connected */
-	size_t naddresses, next;
-	enum ins_outcome outcome; /* of the last that was tried */
-	struct ins_address source;
-	char target[HOSTPORT_TEXT_MAX];
+	struct connecting *connecting; /* NULL once connected */
 	uint64_t session; /* its id, for the log */
+	struct ins_address source;
+	char target[];
 };
 
 static void
 stop_connecting(struct application *a)
 {
-	timer_cancel(&worker_driver(a->worker)->timers, &a->deadline);
-	if (a->lookup != NULL)
-		lookup_cancel(a->lookup);
-	a->lookup = NULL;
-	free(a->addresses);
-	a->addresses = NULL;
+	struct connecting *c = a->connecting;
+
+	if (c == NULL)
+		return;
+	timer_cancel(&worker_driver(a->worker)->timers, &c->deadline);
+	if (c->lookup != NULL)
+		lookup_cancel(c->lookup);
+	free(c);
+	a->connecting = NULL;
 }
 
 /* Also while it connects, or its name is looked up. */
@@ -89,12 +98,12 @@ outcome_of(int error)
  * machine has no address of a family says nothing of the target.
  */
 static void
-note_error(struct application *a, int error)
+note_error(struct connecting *c, int error)
 {
-	if (a->outcome == INS_NOT_ALLOWED ||
+	if (c->outcome == INS_NOT_ALLOWED ||
 	    (error != EADDRNOTAVAIL && error != EAFNOSUPPORT &&
 		error != ENETUNREACH))
-		a->outcome = outcome_of(error);
+		c->outcome = outcome_of(error);
 }
 
 static void
@@ -107,8 +116,8 @@ fail(struct application *a, enum ins_outcome outcome, const char *reason)
 static void
 on_deadline(struct timer *t)
 {
-	fail(container_of(t, struct application, deadline), INS_TIMED_OUT,
-	    "no answer within connect_timeout");
+	fail(container_of(t, struct connecting, deadline)->application,
+	    INS_TIMED_OUT, "no answer within connect_timeout");
 }
 
 static bool
@@ -129,6 +138,17 @@ allowed(const struct config *c, const struct address *address)
 static void
 try_next(struct application *a);
 
+/* May free a. */
+static void
+on_connected(struct application *a)
+{
+	stop_connecting(a);
+	a->socket.tcp.notify = socket_endpoint_ready;
+	socket_endpoint_sync(&a->socket);
+	log_step(a, "connected", a->socket.endpoint.stream);
+	stream_answer(a->socket.endpoint.stream, INS_CONNECTED, NULL);
+}
+
 static void
 on_connecting(struct tcp *t)
 {
@@ -139,22 +159,20 @@ on_connecting(struct tcp *t)
 		return;
 	error = tcp_error(t);
 	if (error == 0 && !t->failed) {
-		stop_connecting(a);
-		t->notify = socket_endpoint_ready;
-		socket_endpoint_sync(&a->socket);
-		log_step(a, "connected", a->socket.endpoint.stream);
-		stream_answer(a->socket.endpoint.stream, INS_CONNECTED, NULL);
+		on_connected(a);
 		return;
 	}
-	note_error(a, error);
+	note_error(a->connecting, error);
 	tcp_close(t, false);
 	try_next(a);
 }
 
+/* 0: it connects, or is connected, and a may be gone. */
 static int
 try_address(struct application *a, const struct address *address)
 {
-	int fd = address_connect(address);
+	bool connected;
+	int fd = address_connect(address, &connected);
 
 	if (fd < 0)
 		return -1;
@@ -165,27 +183,32 @@ try_address(struct application *a, const struct address *address)
 		errno = saved;
 		return -1;
 	}
+	if (connected) {
+		a->socket.tcp.writable = true;
+		on_connected(a);
+	}
 	return 0;
 }
 
 static void
 try_next(struct application *a)
 {
+	struct connecting *c = a->connecting;
 	const struct address *address;
 
-	while (a->next < a->naddresses) {
-		address = &a->addresses[a->next++];
+	while (c->next < c->naddresses) {
+		address = &c->addresses[c->next++];
 		/* Each one by itself: a name may stand for many addresses. */
 		if (!allowed(a->worker->client->config, address))
 			continue;
 		if (try_address(a, address) == 0)
 			return;
-		note_error(a, errno);
+		note_error(c, errno);
 	}
-	if (a->outcome == INS_NOT_ALLOWED)
+	if (c->outcome == INS_NOT_ALLOWED)
 		log_event(LOG_WARN, "target-denied", "target", a->target,
 		    "reason", "allow_targets does not permit it", NULL);
-	fail(a, a->outcome, NULL);
+	fail(a, c->outcome, NULL);
 }
 
 static void
@@ -193,84 +216,103 @@ on_resolved(void *context, const struct address *addresses, size_t n,
     const char *why)
 {
 	struct application *a = context;
+	struct connecting *c = a->connecting;
 
-	a->lookup = NULL;
+	c->lookup = NULL;
 	if (n == 0) {
 		fail(a, INS_NAME_NOT_FOUND, why);
 		return;
 	}
-	a->addresses = malloc(n * sizeof(*addresses));
-	if (a->addresses == NULL) {
-		fail(a, INS_NO_RESOURCES, NULL);
-		return;
-	}
-	memcpy(a->addresses, addresses, n * sizeof(*addresses));
-	a->naddresses = n;
+	memcpy(c->addresses, addresses, n * sizeof(*addresses));
+	c->naddresses = n;
 	try_next(a);
 }
 
 /* The addresses of the target, where they need no looking up. */
 static size_t
-known_addresses(const struct ins_open *open, const char *host,
-    struct address out[2])
+known_addresses(const struct hostport *target, struct address out[2])
 {
-	if (open->form == INS_FORM_PORT) {
-		out[0] = address_loopback(AF_INET, open->port);
-		out[1] = address_loopback(AF_INET6, open->port);
+	if (target->host[0] == '\0') {
+		out[0] = address_loopback(AF_INET, target->port);
+		out[1] = address_loopback(AF_INET6, target->port);
 		return 2;
 	}
-	return address_numeric(host, open->port, &out[0]) ? 1 : 0;
+	return address_numeric(target->host, target->port, &out[0]) ? 1 : 0;
 }
 
 static void
-start(struct application *a, const struct ins_open *open)
+start(struct application *a, const struct hostport *target)
 {
 	struct driver *d = worker_driver(a->worker);
-	struct hostport target = {.port = open->port};
 	struct address known[2];
+	struct connecting *c;
 	size_t n;
 
-	if (open->form == INS_FORM_HOST)
-		memcpy(target.host, open->host.data, open->host.len);
-	if (target.host[0] == '\0')
-		snprintf(a->target, sizeof(a->target), "127.0.0.1:%u",
-		    open->port);
-	else
-		hostport_format(&target, a->target, sizeof(a->target));
-	log_step(a, "opening", a->socket.endpoint.stream);
-	a->deadline.expired = on_deadline;
-	timer_set(&d->timers, &a->deadline,
+	n = known_addresses(target, known);
+	c = calloc(1,
+	    sizeof(*c) +
+		(n > 0 ? n : RESOLVER_ADDRESSES) * sizeof(c->addresses[0]));
+	if (c == NULL) {
+		fail(a, INS_NO_RESOURCES, NULL);
+		return;
+	}
+	a->connecting = c;
+	c->application = a;
+	c->outcome = INS_NOT_ALLOWED;
+	c->deadline.expired = on_deadline;
+	timer_set(&d->timers, &c->deadline,
 	    d->now + a->worker->client->config->connect_timeout * MS);
-	n = known_addresses(open, target.host, known);
 	if (n > 0) {
 		on_resolved(a, known, n, NULL);
 		return;
 	}
-	a->lookup = resolver_start(a->worker->client->names, &a->worker->loop,
-	    target.host, target.port, on_resolved, a);
-	if (a->lookup == NULL)
+	c->lookup = resolver_start(a->worker->client->names, &a->worker->loop,
+	    target->host, target->port, on_resolved, a);
+	if (c->lookup == NULL)
 		fail(a, INS_NO_RESOURCES, NULL);
+}
+
+static struct application *
+application_new(struct session *s, const struct ins_open *open,
+    const struct hostport *target)
+{
+	char text[HOSTPORT_TEXT_MAX];
+	struct application *a;
+
+	if (target->host[0] == '\0')
+		snprintf(text, sizeof(text), "127.0.0.1:%u", target->port);
+	else
+		hostport_format(target, text, sizeof(text));
+	a = calloc(1, sizeof(*a) + strlen(text) + 1);
+	if (a == NULL)
+		return NULL;
+	a->socket.endpoint.ops = &socket_endpoint_ops;
+	a->socket.gone = gone;
+	a->socket.tcp.watch.fd = -1;
+	a->worker = dial_worker(session_owner(s));
+	a->session = session_id(s);
+	a->source = open->source;
+	strcpy(a->target, text);
+	return a;
 }
 
 void
 application_open(struct session *s, struct stream *st,
     const struct ins_open *open)
 {
-	struct application *a = calloc(1, sizeof(*a));
+	struct hostport target = {.port = open->port};
+	struct application *a;
 
+	if (open->form == INS_FORM_HOST)
+		memcpy(target.host, open->host.data, open->host.len);
+	a = application_new(s, open, &target);
 	if (a == NULL) {
 		stream_answer(st, INS_NO_RESOURCES, NULL);
 		return;
 	}
-	a->socket.endpoint.ops = &socket_endpoint_ops;
-	a->socket.gone = gone;
-	a->worker = dial_worker(session_owner(s));
-	a->socket.tcp.watch.fd = -1;
-	a->outcome = INS_NOT_ALLOWED;
-	a->source = open->source;
-	a->session = session_id(s);
 	stream_attach(st, &a->socket.endpoint, a);
-	start(a, open);
+	log_step(a, "opening", st);
+	start(a, &target);
 }
 
 static const char *

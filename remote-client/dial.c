@@ -30,6 +30,12 @@ enum dial_state {
 	DIAL_STOPPED,
 };
 
+/* Let go of with tcp_finish(), so by itself; tcp_carrier_take() frees it. */
+struct attempt {
+	struct tcp tcp; /* first */
+	struct dial *dial;
+};
+
 struct dial {
 	struct client *client;
 	struct worker *worker;
@@ -408,7 +414,7 @@ closed_reason(const struct dial *d)
 static void
 on_shaking(struct tcp *t)
 {
-	struct dial *d = t->owner;
+	struct dial *d = container_of(t, struct attempt, tcp)->dial;
 	uint8_t *buf = driver_of(d)->scratch;
 	ssize_t n;
 
@@ -463,7 +469,7 @@ connect_next(struct dial *d, const char *reason);
 static void
 on_connecting(struct tcp *t)
 {
-	struct dial *d = t->owner;
+	struct dial *d = container_of(t, struct attempt, tcp)->dial;
 	int error;
 
 	if (!t->writable && !t->failed)
@@ -482,27 +488,28 @@ on_connecting(struct tcp *t)
 static int
 connect_to(struct dial *d, const struct address *address)
 {
-	struct tcp *t = calloc(1, sizeof(*t));
+	struct attempt *a = calloc(1, sizeof(*a));
+	bool connected;
 	int fd, saved;
 
-	if (t == NULL)
+	if (a == NULL)
 		goto err0;
-	fd = address_connect(address);
+	fd = address_connect(address, &connected);
 	if (fd < 0)
 		goto err1;
-	if (tcp_open(t, &d->worker->loop, fd, on_connecting) < 0) {
+	if (tcp_open(&a->tcp, &d->worker->loop, fd, on_connecting) < 0) {
 		saved = errno;
-		tcp_close(t, false);
+		tcp_close(&a->tcp, false);
 		errno = saved;
 		goto err1;
 	}
-	t->owner = d;
-	d->tcp = t;
+	a->dial = d;
+	d->tcp = &a->tcp;
 	return 0;
 
 err1:
 	saved = errno;
-	free(t);
+	free(a);
 	errno = saved;
 err0:
 	return -1;

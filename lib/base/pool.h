@@ -6,6 +6,10 @@
  * read.  Buffers that nobody needed for POOL_IDLE_US go back to the system,
  * when the owner calls pool_trim() now and then.
  *
+ * Those of BUFFER_MIN are cut out of slabs.  Each by itself would lie between
+ * what lives longer, and what is given back there is of no use to the system:
+ * a page is seldom whole.  A slab is mapped by itself (daemon_raise_limits()).
+ *
  * Not thread-safe: one worker owns a pool and every buffer from it.
  */
 #ifndef BASE_POOL_H
@@ -15,15 +19,24 @@
 #include <stdint.h>
 
 #include "base/allocator.h"
+#include "base/list.h"
 
 #define BUFFER_MIN	4096
 #define BUFFER_MAX	262144
 #define BUFFER_HEADROOM	64
-#define POOL_CLASSES	7
+#define POOL_CLASSES	7	/* those of BUFFER_MIN are the first */
 #define POOL_IDLE_US	10000000
+
+/* Buffers in a slab; one where each is watched for overruns. */
+#ifdef __SANITIZE_ADDRESS__
+#define POOL_SLAB	1
+#else
+#define POOL_SLAB	16
+#endif
 
 struct buffer {
 	struct buffer *next;	/* the owner's, while it holds the buffer */
+	struct slab *slab;	/* of BUFFER_MIN: where it is from */
 	uint8_t *at;		/* first byte held */
 	uint32_t len;		/* bytes held */
 	uint32_t size;		/* room behind the headroom */
@@ -33,7 +46,9 @@ struct buffer {
 struct pool {
 	const struct allocator *allocator;
 	struct buffer *free[POOL_CLASSES];
-	size_t count[POOL_CLASSES];	/* free ones */
+	struct list partial;		/* slabs of which some are free */
+	struct list unused;		/* slabs of which all are free */
+	size_t count[POOL_CLASSES];	/* free ones; unused slabs */
 	size_t least[POOL_CLASSES];	/* the fewest since the last trim */
 	uint64_t trimmed;		/* when, us */
 	size_t held;			/* bytes given out */

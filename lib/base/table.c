@@ -17,8 +17,14 @@ hash_close(struct hash *h)
 	h->nchains = 0;
 }
 
+static uint32_t
+hash_of(const struct hash *h, const void *key, size_t len)
+{
+	return (uint32_t)XXH3_64bits_withSeed(key, len, h->seed);
+}
+
 static struct hash_node **
-chain_of(const struct hash *h, uint64_t hash)
+chain_of(const struct hash *h, uint32_t hash)
 {
 	if (h->nchains == 0)
 		return (struct hash_node **)&h->single;
@@ -28,7 +34,7 @@ chain_of(const struct hash *h, uint64_t hash)
 struct hash_node *
 hash_find(const struct hash *h, const void *key, size_t len)
 {
-	uint64_t hash = XXH3_64bits_withSeed(key, len, h->seed);
+	uint32_t hash = hash_of(h, key, len);
 	struct hash_node *n;
 
 	for (n = *chain_of(h, hash); n != NULL; n = n->next)
@@ -68,7 +74,7 @@ hash_insert(struct hash *h, struct hash_node *node)
 
 	if (h->count >= (h->nchains == 0 ? 4 : h->nchains))
 		grow(h);
-	node->hash = XXH3_64bits_withSeed(node->key, node->len, h->seed);
+	node->hash = hash_of(h, node->key, node->len);
 	chain = chain_of(h, node->hash);
 	node->next = *chain;
 	*chain = node;

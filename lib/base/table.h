@@ -18,9 +18,9 @@
 
 struct hash_node {
 	struct hash_node *next;
-	uint64_t hash;
 	const void *key;	/* the caller's, unchanged while inside */
-	size_t len;
+	uint32_t len;
+	uint32_t hash;		/* the low half */
 };
 
 struct hash {

@@ -54,6 +54,23 @@ address_format(const struct address *a, char *buf, size_t size)
 }
 
 bool
+address_take(const struct sockaddr *sa, socklen_t len, struct address *a)
+{
+	socklen_t want = 0;
+
+	if (len >= sizeof(sa->sa_family) && sa->sa_family == AF_INET)
+		want = sizeof(a->in);
+	else if (len >= sizeof(sa->sa_family) && sa->sa_family == AF_INET6)
+		want = sizeof(a->in6);
+	memset(a, 0, sizeof(*a));
+	if (want == 0 || len < want)
+		return false;
+	memcpy(a->storage, sa, want);
+	a->len = want;
+	return true;
+}
+
+bool
 address_numeric(const char *host, uint16_t port, struct address *a)
 {
 	struct addrinfo hints =
@@ -63,18 +80,17 @@ address_numeric(const char *host, uint16_t port, struct address *a)
 			    },
 			*found;
 	unsigned char v4[4];
+	bool taken;
 
-	memset(a, 0, sizeof(*a));
 	/* getaddrinfo() takes "1" and "0x7f.1" for IPv4 addresses; we do not. */
 	if (strchr(host, ':') == NULL && inet_pton(AF_INET, host, v4) != 1)
 		return false;
 	if (getaddrinfo(host, NULL, &hints, &found) != 0)
 		return false;
-	memcpy(&a->storage, found->ai_addr, found->ai_addrlen);
-	a->len = found->ai_addrlen;
+	taken = address_take(found->ai_addr, found->ai_addrlen, a);
 	freeaddrinfo(found);
 	address_set_port(a, port);
-	return true;
+	return taken;
 }
 
 struct address
@@ -114,8 +130,15 @@ address_set_port(struct address *a, uint16_t port)
 bool
 address_equal(const struct address *a, const struct address *b)
 {
-	return a->len == b->len &&
-	    memcmp(&a->storage, &b->storage, a->len) == 0;
+	return a->len == b->len && memcmp(a->storage, b->storage, a->len) == 0;
+}
+
+bool
+address_is_any(const struct address *a)
+{
+	return a->sa.sa_family == AF_INET6 ?
+	    IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) :
+	    a->in.sin_addr.s_addr == htonl(INADDR_ANY);
 }
 
 static bool
@@ -173,9 +196,8 @@ address_to_bind(const struct hostport *h, struct address *out, int max,
 		return -1;
 	}
 	for (a = found; a != NULL && n < max; a = a->ai_next) {
-		memset(&out[n], 0, sizeof(out[n]));
-		memcpy(&out[n].storage, a->ai_addr, a->ai_addrlen);
-		out[n].len = a->ai_addrlen;
+		if (!address_take(a->ai_addr, a->ai_addrlen, &out[n]))
+			continue;
 		address_set_port(&out[n], h->port);
 		n++;
 	}
@@ -227,8 +249,7 @@ address_listen(const struct address *a, bool reuseport)
 	/* [::] takes IPv4 too; any other IPv6 address cannot. */
 	if (a->sa.sa_family == AF_INET6 &&
 	    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY,
-		IN6_IS_ADDR_UNSPECIFIED(&a->in6.sin6_addr) ? &off : &on,
-		sizeof(on)) < 0)
+		address_is_any(a) ? &off : &on, sizeof(on)) < 0)
 		goto fail;
 	address_tune(fd);
 	if (bind(fd, &a->sa, a->len) < 0 || listen(fd, SOMAXCONN) < 0)
@@ -243,20 +264,25 @@ fail:
 }
 
 int
-address_connect(const struct address *a)
+address_connect(const struct address *a, bool *connected)
 {
+	bool near = is_loopback(a);
 	int fd, saved;
 
 	fd = socket(a->sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
 	    0);
 	if (fd < 0)
 		return -1;
-	if (is_loopback(a))
+	if (near)
 		/* No peer of a loopback address vanishes unnoticed. */
 		set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
 	else
 		address_tune(fd);
-	if (connect(fd, &a->sa, a->len) < 0 && errno != EINPROGRESS) {
+	*connected = connect(fd, &a->sa, a->len) == 0;
+	/* The other end is here: what came of it is known, if one asks. */
+	if (near && !*connected && errno == EINPROGRESS)
+		*connected = connect(fd, &a->sa, a->len) == 0;
+	if (!*connected && errno != EINPROGRESS && errno != EALREADY) {
 		saved = errno;
 		close(fd);
 		errno = saved;

@@ -13,14 +13,16 @@
 
 #include "base/hostport.h"
 
+/* IPv4 or IPv6: of no other family is anything made or taken. */
 struct address {
 	union {
 		struct sockaddr sa;
 		struct sockaddr_in in;
 		struct sockaddr_in6 in6;
-		struct sockaddr_storage storage;
+		/* What accept(), getsockname() and the like may fill. */
+		uint8_t storage[sizeof(struct sockaddr_in6)];
 	};
-	socklen_t len;
+	socklen_t len;		/* bytes of it that are used */
 };
 
 #define ADDRESS_TEXT_MAX 64	/* "[v6%scope]:port" */
@@ -37,6 +39,10 @@ address_format_host(const struct address *, char *buf, size_t size);
 bool
 address_numeric(const char *host, uint16_t port, struct address *);
 
+/* A copy of what the system gave; false: it is neither IPv4 nor IPv6. */
+bool
+address_take(const struct sockaddr *, socklen_t len, struct address *);
+
 /* 127.0.0.1:port, or [::1]:port for AF_INET6. */
 struct address
 address_loopback(int family, uint16_t port);
@@ -48,6 +54,10 @@ address_set_port(struct address *, uint16_t port);
 
 bool
 address_equal(const struct address *, const struct address *);
+
+/* 0.0.0.0 or [::]. */
+bool
+address_is_any(const struct address *);
 
 /*
  * The addresses to bind for a configured "host:port": the numeric one, what
@@ -67,9 +77,12 @@ address_to_bind(const struct hostport *, struct address *out, int max,
 int
 address_listen(const struct address *, bool reuseport);
 
-/* A non-blocking socket that is connecting, or connected already. */
+/*
+ * A non-blocking socket that is connecting, or connected already: then, on
+ * this machine mostly, *connected is true.
+ */
 int
-address_connect(const struct address *);
+address_connect(const struct address *, bool *connected);
 
 /*
  * What every connection gets: no delay (frames are whole when they are

@@ -40,7 +40,7 @@ struct driver {
 				 * there may use it */
 };
 
-#define DRIVER_SCRATCH	(256 * 1024)
+#define DRIVER_SCRATCH	(260 * 1024)
 
 /* 0, or -1 when memory ran out.  random NULL: the system's. */
 int

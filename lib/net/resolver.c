@@ -61,11 +61,8 @@ look_up(struct lookup *l)
 		return;
 	for (i = found; i != NULL && l->n < RESOLVER_ADDRESSES;
 	     i = i->ai_next) {
-		if (i->ai_family != AF_INET && i->ai_family != AF_INET6)
+		if (!address_take(i->ai_addr, i->ai_addrlen, &a))
 			continue;
-		memset(&a, 0, sizeof(a));
-		memcpy(&a.storage, i->ai_addr, i->ai_addrlen);
-		a.len = i->ai_addrlen;
 		address_set_port(&a, l->port);
 		if (!has_address(l, &a))
 			l->addresses[l->n++] = a;

@@ -7,6 +7,19 @@
 
 #include "net/address.h"
 
+/* What only a socket needs that is finished and not yet closed. */
+struct lingering {
+	struct tcp *tcp;
+	struct timer timer;
+	uint64_t until; /* us */
+	size_t discarded;
+	struct work abandon; /* when the loop closes meanwhile */
+	void (*gone)(struct tcp *);
+};
+
+static void
+discard(struct tcp *t);
+
 static void
 on_ready(struct watch *w, uint32_t events)
 {
@@ -22,7 +35,10 @@ on_ready(struct watch *w, uint32_t events)
 		t->urgent = true;
 	if (events & EPOLLERR)
 		t->failed = true;
-	t->notify(t);
+	if (t->finished)
+		discard(t);
+	else
+		t->notify(t);
 }
 
 int
@@ -100,10 +116,21 @@ tcp_error(struct tcp *t)
 static void
 linger_end(struct tcp *t)
 {
-	timer_cancel(&t->loop->driver.timers, &t->linger);
-	work_cancel(&t->abandon);
+	struct driver *d = &t->loop->driver;
+	struct lingering *l = t->lingering;
+	void (*gone)(struct tcp *) = l->gone;
+
+	timer_cancel(&d->timers, &l->timer);
+	work_cancel(&l->abandon);
+	allocator_free(d->allocator, l);
 	tcp_close(t, false);
-	t->gone(t);
+	gone(t);
+}
+
+static bool
+more_to_discard(const struct tcp *t)
+{
+	return t->readable && t->lingering->discarded < TCP_LINGER_BYTES;
 }
 
 static void
@@ -114,52 +141,65 @@ discard(struct tcp *t)
 	ssize_t n;
 	int i;
 
-	/* A sender at line rate must not keep the worker here. */
-	for (i = 0; i < 16 && t->readable; i++) {
+	/*
+	 * A sender at line rate must not keep the worker here; nor, in all,
+	 * for what nobody wants: behind TCP_LINGER_BYTES it waits in vain for
+	 * room.
+	 */
+	for (i = 0; i < 16 && more_to_discard(t); i++) {
 		n = recv(t->watch.fd, sink, sizeof(sink), 0);
 		if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) {
 			linger_end(t);
 			return;
 		}
-		if (n < 0 && errno == EAGAIN)
+		if (n > 0)
+			t->lingering->discarded += (size_t)n;
+		else if (errno == EAGAIN)
 			t->readable = false;
 	}
-	timer_set(&d->timers, &t->linger,
-	    t->readable ? d->now + 1 : t->linger_until);
+	timer_set(&d->timers, &t->lingering->timer,
+	    more_to_discard(t) ? d->now + 1 : t->lingering->until);
 }
 
 static void
 on_linger_timer(struct timer *timer)
 {
-	struct tcp *t = container_of(timer, struct tcp, linger);
+	struct lingering *l = container_of(timer, struct lingering, timer);
 
-	if (t->loop->driver.now >= t->linger_until)
-		linger_end(t);
+	if (l->tcp->loop->driver.now >= l->until)
+		linger_end(l->tcp);
 	else
-		discard(t);
+		discard(l->tcp);
 }
 
 static void
 on_abandon(struct work *w)
 {
-	linger_end(container_of(w, struct tcp, abandon));
+	linger_end(container_of(w, struct lingering, abandon)->tcp);
 }
 
 void
 tcp_finish(struct tcp *t, void (*gone)(struct tcp *))
 {
-	t->gone = gone;
-	if (t->ended || t->failed) {
+	struct driver *d = &t->loop->driver;
+	struct lingering *l = NULL;
+
+	if (!t->ended && !t->failed)
+		l = allocator_new(d->allocator, sizeof(*l));
+	if (l == NULL) {
 		tcp_close(t, false);
 		gone(t);
 		return;
 	}
 	tcp_shut(t);
-	t->notify = discard;
-	t->linger.expired = on_linger_timer;
-	t->linger_until = t->loop->driver.now + TCP_LINGER_US;
-	work_init(&t->abandon, on_abandon);
-	loop_at_close(t->loop, &t->abandon);
+	l->tcp = t;
+	l->timer.expired = on_linger_timer;
+	l->until = d->now + TCP_LINGER_US;
+	l->gone = gone;
+	work_init(&l->abandon, on_abandon);
+	loop_at_close(t->loop, &l->abandon);
+	t->finished = true;
+	t->lingering = l;
 	discard(t);
 }
 

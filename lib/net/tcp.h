@@ -18,18 +18,17 @@
 struct tcp {
 	struct loop *loop;
 	struct watch watch;
-	struct timer linger;
-	uint64_t linger_until;
-	struct work abandon;	/* when the loop closes while we linger */
+	union {
+		void (*notify)(struct tcp *);	/* a flag has changed */
+		struct lingering *lingering;	/* after tcp_finish() */
+	};
 	bool readable, writable;	/* as far as known */
 	bool hung_up;		/* the end of file or an error is in sight:
 				 * read until it comes */
 	bool urgent;		/* a read may stop short at a mark */
 	bool failed;		/* EPOLLERR: tcp_error() tells why */
 	bool ended;		/* the end of file was read */
-	void (*notify)(struct tcp *);	/* after any of these changed */
-	void (*gone)(struct tcp *);	/* after tcp_finish(): free it */
-	void *owner;			/* for who does not embed it */
+	bool finished;		/* tcp_finish() was called */
 };
 
 /*
@@ -60,9 +59,12 @@ tcp_error(struct tcp *);
  * Close so that all that was written arrives: a socket that is closed with
  * unread bytes in it would send a reset over them.  Sends a FIN, discards
  * what comes until the other end closes (at most TCP_LINGER_US), then closes
- * and calls gone, maybe at once.  notify is not called any more.
+ * and calls gone, maybe at once: t is the caller's again.  notify is not
+ * called any more.  When memory is out it closes at once; then what the other
+ * end did not read yet may be lost.
  */
 #define TCP_LINGER_US 5000000
+#define TCP_LINGER_BYTES (1 << 20)
 void
 tcp_finish(struct tcp *, void (*gone)(struct tcp *));
 

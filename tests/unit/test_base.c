@@ -70,13 +70,14 @@ test_pool_sizes(void)
 		pool_put(&p, b[i]);
 	pool_put(&p, NULL);
 	CU_ASSERT_EQUAL(p.held, 0);
-	CU_ASSERT_EQUAL(m.held, 12);
+	/* Four of them are of BUFFER_MIN. */
+	CU_ASSERT_EQUAL(m.held, POOL_SLAB == 1 ? 12 : 9);
 	/* The one put back last comes first, and is as new. */
 	b[0] = pool_get(&p, BUFFER_MAX);
 	CU_ASSERT_PTR_EQUAL(b[0], b[11]);
 	CU_ASSERT_EQUAL(b[0]->len, 0);
 	CU_ASSERT_EQUAL(buffer_room(b[0]), BUFFER_MAX);
-	CU_ASSERT_EQUAL(m.asked, 12);
+	CU_ASSERT_EQUAL(m.asked, m.held);
 	memory_fail(&m, 1, 1);
 	CU_ASSERT_PTR_NOT_NULL(b[1] = pool_get(&p, 1));
 	pool_put(&p, b[0]);
@@ -100,7 +101,7 @@ test_pool_trim(void)
 	pool_init(&p, &m.allocator);
 	pool_trim(&p, POOL_IDLE_US);
 	for (i = 0; i < 10; i++)
-		b[i] = pool_get(&p, 1);
+		b[i] = pool_get(&p, BUFFER_MIN + 1);
 	for (i = 0; i < 10; i++)
 		pool_put(&p, b[i]);
 	CU_ASSERT_TRUE(pool_idle(&p));
@@ -109,7 +110,7 @@ test_pool_trim(void)
 	CU_ASSERT_EQUAL(m.held, 10);
 	/* Three of them are needed now and then. */
 	for (i = 0; i < 3; i++)
-		b[i] = pool_get(&p, 1);
+		b[i] = pool_get(&p, BUFFER_MIN + 1);
 	for (i = 0; i < 3; i++)
 		pool_put(&p, b[i]);
 	pool_trim(&p, 3 * POOL_IDLE_US - 1);
@@ -120,6 +121,50 @@ test_pool_trim(void)
 	CU_ASSERT_EQUAL(m.held, 0);
 	CU_ASSERT_FALSE(pool_idle(&p));
 	pool_close(&p);
+}
+
+/* Buffers of BUFFER_MIN: a slab is kept while any of it is used. */
+static void
+test_pool_slabs(void)
+{
+	struct buffer *b[3 * POOL_SLAB];
+	struct memory m;
+	struct pool p;
+	size_t i;
+
+	memory_init(&m);
+	pool_init(&p, &m.allocator);
+	for (i = 0; i < 3 * POOL_SLAB; i++) {
+		b[i] = pool_get(&p, BUFFER_MIN);
+		CU_ASSERT_PTR_NOT_NULL_FATAL(b[i]);
+		memset(b[i]->at - BUFFER_HEADROOM, (int)i,
+		    BUFFER_HEADROOM + BUFFER_MIN);
+	}
+	CU_ASSERT_EQUAL(m.held, 3);
+	for (i = 0; i < 3 * POOL_SLAB; i++)
+		CU_ASSERT(b[i]->at[-BUFFER_HEADROOM] == (uint8_t)i &&
+		    b[i]->at[BUFFER_MIN - 1] == (uint8_t)i);
+	/* All but the last of the second. */
+	for (i = 0; i < 3 * POOL_SLAB; i++)
+		if (i != 2 * POOL_SLAB - 1)
+			pool_put(&p, b[i]);
+	CU_ASSERT_EQUAL(m.held, 3);
+	pool_trim(&p, POOL_IDLE_US);
+	CU_ASSERT_EQUAL(m.held, 3);
+	pool_trim(&p, 2 * POOL_IDLE_US);
+	CU_ASSERT_EQUAL(m.held, 1);
+	CU_ASSERT_FALSE(pool_idle(&p));
+	/* What is begun is used up first. */
+	for (i = 0; i + 1 < POOL_SLAB; i++)
+		b[i] = pool_get(&p, 1);
+	CU_ASSERT_EQUAL(m.held, 1);
+	b[i++] = pool_get(&p, 1);
+	CU_ASSERT_EQUAL(m.held, 2);
+	pool_put(&p, b[2 * POOL_SLAB - 1]);
+	while (i-- > 0)
+		pool_put(&p, b[i]);
+	pool_close(&p);
+	CU_ASSERT_EQUAL(m.held, 0);
 }
 
 struct item {
@@ -404,6 +449,7 @@ static const struct unit_test tests[] = {
     {"allocator", test_allocator},
     {"pool: sizes", test_pool_sizes},
     {"pool: trim", test_pool_trim},
+    {"pool: slabs", test_pool_slabs},
     {"hash", test_hash},
     {"hash: keys", test_hash_keys},
     {"table: threads", test_table},

@@ -12,6 +12,7 @@
 #include "net/address.h"
 #include "net/loop.h"
 #include "net/resolver.h"
+#include "net/tcp.h"
 #include "unit.h"
 
 #define TIMERS 300
@@ -471,6 +472,7 @@ test_listen(void)
 	struct hostport h = {.port = 0};
 	const char *error = NULL;
 	int one, two, three;
+	bool connected;
 
 	one = address_listen(&a, false);
 	CU_ASSERT_FATAL(one >= 0);
@@ -479,7 +481,7 @@ test_listen(void)
 	CU_ASSERT_EQUAL(address_listen(&b, false), -1);
 	CU_ASSERT_EQUAL(errno, EADDRINUSE);
 	CU_ASSERT_EQUAL(address_listen(&b, true), -1);
-	two = address_connect(&b);
+	two = address_connect(&b, &connected);
 	CU_ASSERT(two >= 0);
 	address_tune(two);
 	close(two);
@@ -500,6 +502,125 @@ test_listen(void)
 	CU_ASSERT_PTR_NULL(error);
 }
 
+/* Of no other family than two, and never more than there is room for. */
+static void
+test_address_take(void)
+{
+	struct sockaddr_storage from;
+	struct address a, b = address_loopback(AF_INET6, 9);
+
+	memset(&from, 0xff, sizeof(from));
+	memcpy(&from, &b.in6, sizeof(b.in6));
+	CU_ASSERT_TRUE(
+	    address_take((struct sockaddr *)&from, sizeof(from), &a));
+	CU_ASSERT_TRUE(address_equal(&a, &b));
+	CU_ASSERT_FALSE(address_take((struct sockaddr *)&from,
+	    sizeof(struct sockaddr_in6) - 1, &a));
+	CU_ASSERT_FALSE(address_take((struct sockaddr *)&from, 0, &a));
+	from.ss_family = AF_INET;
+	CU_ASSERT_FALSE(address_take((struct sockaddr *)&from,
+	    sizeof(struct sockaddr_in) - 1, &a));
+	CU_ASSERT_TRUE(
+	    address_take((struct sockaddr *)&from, sizeof(from), &a));
+	CU_ASSERT_EQUAL(a.len, sizeof(struct sockaddr_in));
+	from.ss_family = AF_UNIX;
+	CU_ASSERT_FALSE(
+	    address_take((struct sockaddr *)&from, sizeof(from), &a));
+	CU_ASSERT_TRUE(address_numeric("0.0.0.0", 1, &a) && address_is_any(&a));
+	CU_ASSERT_TRUE(address_numeric("::", 1, &a) && address_is_any(&a));
+	CU_ASSERT_FALSE(address_is_any(&b));
+}
+
+/* A socket with bytes that nobody read, and the other end of it. */
+struct finishing {
+	struct tcp tcp;
+	struct loop loop;
+	struct memory memory;
+	int other;
+	unsigned gone;
+};
+
+static void
+on_notify(struct tcp *t)
+{
+	(void)t;
+}
+
+static void
+on_gone(struct tcp *t)
+{
+	struct finishing *f = container_of(t, struct finishing, tcp);
+
+	CU_ASSERT_EQUAL(t->watch.fd, -1);
+	f->gone++;
+	loop_stop(&f->loop);
+}
+
+static void
+finishing_init(struct finishing *f)
+{
+	static const char text[] = "unread";
+	struct iovec iov = {(void *)text, sizeof(text)};
+	struct address a = address_loopback(AF_INET, 0);
+	int listener = address_listen(&a, false), fd;
+
+	*f = (struct finishing){.gone = 0};
+	memory_init(&f->memory);
+	CU_ASSERT_EQUAL_FATAL(loop_init(&f->loop, &f->memory.allocator), 0);
+	CU_ASSERT_EQUAL(getsockname(listener, &a.sa, &a.len), 0);
+	f->other = socket(AF_INET, SOCK_STREAM, 0);
+	CU_ASSERT_EQUAL(connect(f->other, &a.sa, a.len), 0);
+	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+	CU_ASSERT_EQUAL_FATAL(tcp_open(&f->tcp, &f->loop, fd, on_notify), 0);
+	close(listener);
+	CU_ASSERT_EQUAL(send(f->other, text, sizeof(text), 0), sizeof(text));
+	CU_ASSERT_EQUAL(tcp_write(&f->tcp, &iov, 1), sizeof(text));
+}
+
+static void
+finishing_close(struct finishing *f)
+{
+	loop_close(&f->loop);
+	CU_ASSERT_EQUAL(f->gone, 1);
+	CU_ASSERT_EQUAL(f->memory.held, 0);
+	close(f->other);
+}
+
+static void
+test_finish(void)
+{
+	struct finishing f;
+	char buf[64];
+
+	/* It lingers until the other end has read all and closes. */
+	finishing_init(&f);
+	f.tcp.readable = true;
+	tcp_finish(&f.tcp, on_gone);
+	CU_ASSERT_EQUAL(f.gone, 0);
+	CU_ASSERT_EQUAL(recv(f.other, buf, sizeof(buf), 0), 7);
+	CU_ASSERT_EQUAL(recv(f.other, buf, sizeof(buf), 0), 0);
+	shutdown(f.other, SHUT_WR);
+	loop_run(&f.loop);
+	finishing_close(&f);
+	/* The loop is closed meanwhile. */
+	finishing_init(&f);
+	tcp_finish(&f.tcp, on_gone);
+	CU_ASSERT_EQUAL(f.gone, 0);
+	finishing_close(&f);
+	/* Without memory it closes at once. */
+	finishing_init(&f);
+	memory_fail(&f.memory, 1, SIZE_MAX);
+	tcp_finish(&f.tcp, on_gone);
+	CU_ASSERT_EQUAL(f.gone, 1);
+	finishing_close(&f);
+	/* And so it does when the other end is done. */
+	finishing_init(&f);
+	f.tcp.ended = true;
+	tcp_finish(&f.tcp, on_gone);
+	CU_ASSERT_EQUAL(f.gone, 1);
+	finishing_close(&f);
+}
+
 static const struct unit_test tests[] = {
     {"timers", test_timers},
     {"work", test_work},
@@ -508,7 +629,9 @@ static const struct unit_test tests[] = {
     {"many watches", test_many_watches},
     {"resolver", test_resolver},
     {"addresses", test_addresses},
+    {"address take", test_address_take},
     {"listen", test_listen},
+    {"finish", test_finish},
     {NULL, NULL},
 };
 
