@@ -2,6 +2,7 @@
 
 #define SECOND 1000000
 #define FLAT_TRIPS 3 /* without a higher rate: the doubling ends */
+#define QUEUED_US 20000 /* over twice the round trip: it does at once */
 #define NUDGE_TRIPS 8 /* that the limit bound: one of them tries for more */
 #define PROBE_TRIPS 2 /* one for the queue to drain, one to measure */
 
@@ -81,15 +82,16 @@ note_rate(struct path *p, uint64_t rate)
 			p->rate = p->rates[i];
 }
 
+/* us: how long the burst was on its way. */
 static void
-double_up(struct path *p)
+double_up(struct path *p, uint64_t us)
 {
 	if (!p->bound)
 		return;
 	if (p->rate > p->doubling_rate + p->doubling_rate / 4) {
 		p->doubling_rate = p->rate;
 		p->flat = 0;
-	} else if (++p->flat == FLAT_TRIPS) {
+	} else if (++p->flat == FLAT_TRIPS || us > 2 * p->rtt_min + QUEUED_US) {
 		p->doubling = false;
 		return;
 	}
@@ -112,35 +114,60 @@ follow(struct path *p)
 	limit = p->rate * (p->rtt_min + PATH_SLACK_US) / SECOND;
 	if (p->bound && ++p->bound_trips % NUDGE_TRIPS == 0)
 		limit += limit / 4;
+	/* Less than fills the path, so that its queues run empty. */
 	if (p->probing > 0)
-		limit /= 2;
+		limit = p->rate * p->rtt_min / SECOND / 2;
 	p->limit = clamp(limit, PATH_LIMIT_MIN, most_of(p));
 }
 
-void
-path_sent(struct path *p, uint64_t sent, uint64_t acked, uint64_t now)
+static void
+set_mark(struct path_mark *m, uint64_t end, uint64_t now)
 {
-	if (p->running || sent == acked)
+	*m = (struct path_mark){true, now, end};
+}
+
+/* Whether the mark has come back; it is gone then. */
+static bool
+came_back(struct path_mark *m, uint64_t acked)
+{
+	if (!m->running || acked < m->end)
+		return false;
+	m->running = false;
+	return true;
+}
+
+void
+path_sent(struct path *p, uint64_t sent, uint64_t acked, bool more,
+    uint64_t now)
+{
+	/* A mark on what has been on its way for long comes back too soon. */
+	if (sent == p->sent)
 		return;
-	p->running = true;
-	p->bound = false;
-	p->began = now;
+	p->sent = sent;
+	if (!p->trip.running)
+		set_mark(&p->trip, sent, now);
+	if (p->burst.running || (more && sent - p->burst.end < p->limit))
+		return;
+	set_mark(&p->burst, sent, now);
 	p->acked = acked;
-	p->end = sent;
 }
 
 void
 path_acked(struct path *p, uint64_t acked, uint64_t now)
 {
-	if (!p->running || acked < p->end)
+	uint64_t us;
+
+	if (came_back(&p->trip, acked))
+		note_rtt(p, now - p->trip.began, now);
+	if (!came_back(&p->burst, acked))
 		return;
-	p->running = false;
-	note_rtt(p, now - p->began, now);
-	note_rate(p, per_second(acked - p->acked, now - p->began));
+	us = now - p->burst.began;
+	note_rate(p, per_second(acked - p->acked, us));
 	if (p->doubling)
-		double_up(p);
+		double_up(p, us);
 	if (!p->doubling)
 		follow(p);
+	p->bound = false;
 }
 
 uint64_t
@@ -154,6 +181,9 @@ path_bears(const struct path *p)
 size_t
 path_frame(const struct path *p)
 {
+	/* What goes before a mark in one frame would count as distance. */
+	if (p->probing > 0)
+		return PATH_FRAME_MIN;
 	return (size_t)clamp(path_bears(p) * PATH_FRAME_US / SECOND,
 	    PATH_FRAME_MIN, PATH_FRAME_MAX);
 }

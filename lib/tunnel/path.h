@@ -21,7 +21,11 @@
 #define PATH_SLACK_US	4000		/* of the rate, above the round trip */
 #define PATH_FRAME_US	2000		/* of the rate: a frame */
 #define PATH_FRAME_MIN	4096
-#define PATH_FRAME_MAX	262144
+/*
+ * With its head it fills four of the largest segments (64 KiB less what IP and
+ * TCP put in front) and begins no fifth.
+ */
+#define PATH_FRAME_MAX	(4 * 65483 - 12)
 #define PATH_RATES	10		/* round trips that are remembered */
 #define PATH_FORGET_US	10000000	/* the smallest round trip, after it */
 
@@ -32,10 +36,21 @@ struct path {
 	uint64_t rtt;		/* us, smoothed; 0: unknown */
 	uint64_t rtt_min;	/* us; 0: unknown */
 
-	/* The round trip at hand: until end is acknowledged. */
-	bool running;
-	bool bound;		/* the limit held something back */
-	uint64_t began, acked, end;
+	/*
+	 * Two marks travel with the bytes, and what comes of them when they
+	 * are acknowledged.  The one for the round trip is set as early as
+	 * there is a byte, since what follows in a burst waits for its own
+	 * kind; the one for the rate is set at the end of a burst, since the
+	 * acknowledgement of its first bytes tells of a rate that is far too
+	 * low.
+	 */
+	struct path_mark {
+		bool running;
+		uint64_t began, end;
+	} trip, burst;
+	uint64_t sent;
+	uint64_t acked;		/* when the burst's mark was set */
+	bool bound;		/* the limit held something back since */
 
 	uint64_t rates[PATH_RATES];
 	size_t next_rate;
@@ -52,9 +67,13 @@ struct path {
 void
 path_init(struct path *, uint64_t most);
 
-/* Bytes up to sent are on their way; acked: what is acknowledged of them. */
+/*
+ * Bytes up to sent are on their way; acked: what is acknowledged of them;
+ * more: others will follow at once.
+ */
 void
-path_sent(struct path *, uint64_t sent, uint64_t acked, uint64_t now);
+path_sent(struct path *, uint64_t sent, uint64_t acked, bool more,
+    uint64_t now);
 
 /* Something waits for the limit. */
 static inline void

@@ -12,28 +12,30 @@
 #include <errno.h>
 
 #define QUEUE_MAX BUFFER_MAX /* bytes: read no more before a write */
-#define METER_US (50 * MS)
+#define METER_MS 50
 #define METER_MAX 65536
-#define METER_PART 32 /* of what the path bears in METER_US */
+#define METER_PART 32 /* of what the path bears in METER_MS */
 #define BULK_PART 10 /* of all bytes: the least that bulk gets */
 
 static bool
 is_interactive(const struct session *s, const struct stream *st)
 {
 	uint64_t most =
-	    path_bears(&s->tx.path) / (SECOND / METER_US) / METER_PART;
+	    path_bears(&s->tx.path) / (SECOND / MS / METER_MS) / METER_PART;
 
 	if (most > METER_MAX)
 		most = METER_MAX;
 	return st->class != INS_CLASS_BULK && st->emptied &&
-	    (st->metered < most || s->driver->now - st->metered_at >= METER_US);
+	    (st->metered < most || since_ms(s, st->metered_at) >= METER_MS);
 }
 
 static void
-meter(struct stream *st, uint64_t now, size_t n)
+meter(const struct session *s, struct stream *st, size_t n)
 {
-	if (now - st->metered_at >= METER_US) {
-		st->metered_at = now;
+	uint32_t since = since_ms(s, st->metered_at);
+
+	if (since >= METER_MS) {
+		st->metered_at += since;
 		st->metered = 0;
 	}
 	st->metered += (uint32_t)n;
@@ -83,7 +85,7 @@ pull(struct session *s, struct stream *st, size_t most)
 	n = e->ops->read(e, b->at, want);
 	if (n > 0) {
 		adapt(st, want, (size_t)n);
-		meter(st, s->driver->now, (size_t)n);
+		meter(s, st, (size_t)n);
 		st->emptied = !e->readable;
 		session_queue_data(s, st, b, (size_t)n);
 		s->ahead += (uint64_t)n;
@@ -131,39 +133,45 @@ scheduler_fresh(struct session *s)
 }
 
 /* The part of a round that is a stream's. */
-static uint32_t
+static int32_t
 quantum(const struct stream *st, size_t frame)
 {
 	size_t n = frame * st->weight / INS_WEIGHT_DEFAULT;
 
-	return (uint32_t)(n < PATH_FRAME_MIN ? PATH_FRAME_MIN : n);
+	return (int32_t)(n < PATH_FRAME_MIN ? PATH_FRAME_MIN : n);
 }
 
-/* Read at most most bytes of the first of a list; the bytes got. */
+/*
+ * Read at most most bytes of the first of a list, or pass it over; the bytes
+ * got.  A read is never cut to what is left of a turn: small reads cost more
+ * than that a stream owes a part of its next turn.
+ */
 static size_t
 take_turn(struct session *s, struct list *list, size_t frame, size_t most)
 {
 	struct stream *st = container_of(list->next, struct stream, ready);
-	size_t got;
+	size_t got = 0;
 
 	if (!may_read(st)) {
 		list_remove(&st->ready);
 		return 0;
 	}
-	if (st->deficit < PATH_FRAME_MIN)
-		st->deficit += quantum(st, frame);
 	/* Out of the list first: reading may end the stream. */
 	list_remove(&st->ready);
-	got = pull(s, st, st->deficit < most ? st->deficit : most);
-	if (got == 0)
-		return 0;
-	st->deficit -= (uint32_t)got;
-	if (!may_read(st))
-		return got;
-	if (st->deficit < PATH_FRAME_MIN)
-		list_append(list, &st->ready);
-	else
+	if (st->deficit <= 0)
+		st->deficit += quantum(st, frame);
+	if (st->deficit > 0) {
+		got = pull(s, st, most);
+		if (got == 0)
+			return 0;
+		st->deficit -= (int32_t)got;
+		if (!may_read(st))
+			return got;
+	}
+	if (st->deficit > 0)
 		list_prepend(list, &st->ready);
+	else
+		list_append(list, &st->ready);
 	return got;
 }
 

@@ -193,7 +193,7 @@ on_limit(struct timer *t)
 	for (i = s->active.next; i != &s->active; i = next) {
 		next = i->next;
 		st = container_of(i, struct stream, active);
-		if (s->driver->now - st->sent_at < LIMIT_AFTER)
+		if (since_ms(s, st->sent_at) < LIMIT_AFTER / MS)
 			continue;
 		list_remove(&st->active);
 		limit_stream(s, st);
@@ -217,8 +217,7 @@ on_stall(struct timer *t)
 		following = i->next;
 		st = container_of(i, struct stream, waiting);
 		if (st->mark_at <= now) {
-			if (st->rx_delivered - st->mark <
-			    CLASSIC_PROGRESS) {
+			if (st->rx_delivered - st->mark < CLASSIC_PROGRESS) {
 				stream_abort(st, INS_RESET_STALLED,
 				    "held the classic tunnel up");
 				continue;

@@ -54,17 +54,16 @@ struct stream {
 	struct list ready;		/* session->fresh, ->express, ->bulk */
 	struct list active;		/* session->active, or ->over */
 	uint32_t read_size;
-	uint32_t deficit;		/* bytes left of its turn */
+	int32_t deficit;		/* bytes left of its turn, or owed */
 	uint32_t metered;		/* bytes since metered_at */
-	uint64_t metered_at;		/* us */
+	uint32_t queued;		/* bytes in queue */
+	uint32_t metered_at, sent_at;	/* ms, modulo 2^32 */
 	uint64_t tx_sent, tx_limit;	/* data bytes */
-	uint64_t sent_at;		/* us */
 
 	/* From the peer. */
 	struct list waiting;		/* session->credits, or (of a classic
 					 * one) ->blocked */
 	struct buffer *queue, **tail;	/* taken, not yet delivered */
-	uint64_t queued;
 	uint64_t rx_received, rx_delivered, rx_granted, window;
 	/* us, and rx_delivered then: where a window's epoch began; of a
 	 * blocked classic one when it is a stall, and what it had then. */
@@ -136,6 +135,13 @@ struct session {
 	struct list blocked;		/* streams that pause a classic carrier */
 	struct timer ack, heartbeat, limit, stall;
 };
+
+/* Milliseconds of the clock since a time in them. */
+static inline uint32_t
+since_ms(const struct session *s, uint32_t at)
+{
+	return (uint32_t)(s->driver->now / MS) - at;
+}
 
 static inline bool
 session_extended(const struct session *s)

@@ -506,13 +506,26 @@ session_input(struct session *s, const uint8_t *data, size_t len)
 	acknowledge(s);
 }
 
+/*
+ * How much to read.  In the middle of a large frame no further than to the
+ * head behind it: the next read begins with data then, so that frames that are
+ * as large as the buffer go to their sockets in one write each, not in two.
+ */
+static size_t
+read_size(const struct session *s)
+{
+	if (s->rx.data_left < DRIVER_SCRATCH / 4 ||
+	    s->rx.data_left > DRIVER_SCRATCH - INS_DATA_HEAD)
+		return DRIVER_SCRATCH;
+	return s->rx.data_left + INS_DATA_HEAD;
+}
+
 void
 session_receive(struct session *s)
 {
 	ssize_t n;
 
-	n = s->carrier->ops->read(s->carrier, s->driver->scratch,
-	    DRIVER_SCRATCH);
+	n = s->carrier->ops->read(s->carrier, s->driver->scratch, read_size(s));
 	if (n > 0) {
 		s->rx.last = s->driver->now;
 		session_input(s, s->driver->scratch, (size_t)n);

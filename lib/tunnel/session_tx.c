@@ -379,7 +379,7 @@ session_queue_data(struct session *s, struct stream *st, struct buffer *b,
 	ins_data_head_encode(b->at, st->identity, (uint32_t)n);
 	b->len = (uint32_t)n + INS_DATA_HEAD;
 	st->tx_sent += n;
-	st->sent_at = s->driver->now;
+	st->sent_at = (uint32_t)(s->driver->now / MS);
 	session_watch_grant(s, st);
 	if (copied(s, b))
 		pool_put(&s->driver->pool, b);
@@ -390,7 +390,7 @@ session_queue_data(struct session *s, struct stream *st, struct buffer *b,
 void
 session_transmit(struct session *s)
 {
-	bool writable = s->carrier->writable;
+	bool writable = s->carrier->writable, more;
 
 	if (writable) {
 		encode_credits(s);
@@ -402,8 +402,11 @@ session_transmit(struct session *s)
 	}
 	if (s->carrier->writable && s->end_code == 0 && scheduler_bulk(s))
 		session_flush(s);
-	if (s->end_code == 0 && s->carrier->writable && scheduler_has_work(s))
+	more =
+	    s->end_code == 0 && s->carrier->writable && scheduler_has_work(s);
+	if (more)
 		session_wake(s);
 	if (writable)
-		path_sent(&s->tx.path, s->tx.sent, s->tx.acked, s->driver->now);
+		path_sent(&s->tx.path, s->tx.sent, s->tx.acked, more,
+		    s->driver->now);
 }

@@ -111,7 +111,8 @@ stream_new(struct session *s, const struct ins_open *open,
 						window;
 	st->tail = &st->queue;
 	st->read_size = READ_FIRST;
-	st->opened_at = st->sent_at = st->mark_at = s->driver->now;
+	st->opened_at = st->mark_at = s->driver->now;
+	st->sent_at = (uint32_t)(s->driver->now / MS);
 	list_init(&st->ready);
 	list_init(&st->active);
 	list_init(&st->waiting);
@@ -375,7 +376,7 @@ flush(struct stream *st)
 			return false;
 		}
 		st->rx_delivered += (uint64_t)n;
-		st->queued -= (uint64_t)n;
+		st->queued -= (uint32_t)n;
 		while (n > 0 && (b = st->queue) != NULL) {
 			part = (size_t)n < b->len ? (size_t)n : b->len;
 			b->at += part;
@@ -414,7 +415,7 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 		n = buffer_room(b) < len ? buffer_room(b) : len;
 		memcpy(b->at + b->len, data, n);
 		b->len += (uint32_t)n;
-		st->queued += n;
+		st->queued += (uint32_t)n;
 		data += n;
 		len -= n;
 	}

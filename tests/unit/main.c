@@ -16,6 +16,7 @@ static const struct unit_suite *const suites[] = {
     &suite_instruction,
     &suite_net,
     &suite_oom,
+    &suite_path,
     &suite_session,
 };
 

@@ -24,6 +24,7 @@ extern const struct unit_suite suite_handshake;
 extern const struct unit_suite suite_instruction;
 extern const struct unit_suite suite_net;
 extern const struct unit_suite suite_oom;
+extern const struct unit_suite suite_path;
 extern const struct unit_suite suite_session;
 
 #endif
