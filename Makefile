@@ -48,6 +48,7 @@ SERVER_SRC := $(wildcard proxy-server/*.c)
 CLIENT_SRC := $(wildcard remote-client/*.c)
 UNIT_SRC   := $(wildcard tests/unit/*.c)
 TOOL_SRC   := $(wildcard tests/support/*.c)
+BENCH_SRC  := $(wildcard bench/*.c bench/load/*.c)
 
 LIB_OBJ    := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/obj/%.o)
@@ -124,6 +125,34 @@ endif
 demo: all tools
 	BUILD=$(BUILD) sh tests/demo.sh
 
+# The benchmark.  BENCH_FLAGS go to bench.py; it has --help.
+BENCH_FLAGS  ?=
+BENCH_ROUNDS ?= 5
+# Of one measurement, after the warm-up.
+BENCH_SECONDS ?= 0.6
+BENCH_TOOLS  := $(BUILD)/bench/load $(BUILD)/bench/relay
+BENCH_RUN = BUILD=$(BUILD) python3 -B bench/bench.py --rounds $(BENCH_ROUNDS) \
+	--seconds $(BENCH_SECONDS)
+
+$(BUILD)/bench/%: $(BUILD)/obj/bench/%.o
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^
+
+$(BUILD)/bench/load: $(patsubst %.c,$(BUILD)/obj/%.o,\
+	$(wildcard bench/load/*.c))
+
+bench: all $(BENCH_TOOLS)
+	$(BENCH_RUN) $(BENCH_FLAGS)
+
+bench-full: all $(BENCH_TOOLS)
+	$(BENCH_RUN) --full $(BENCH_FLAGS)
+
+# LONG_FLAGS go to long.py; it has --help.
+LONG_FLAGS ?=
+
+bench-long: all $(BUILD)/bench/load $(BUILD)/bench/path
+	BUILD=$(BUILD) python3 -B bench/long.py $(LONG_FLAGS)
+
 # Fuzzing: FUZZ_SECONDS for each target, with the corpus in the tree.
 FUZZ_SECONDS ?= 150
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -152,7 +181,8 @@ fuzz: fuzzers
 
 # Looks.
 C_SRC := $(LIB_SRC) $(SERVER_SRC) $(CLIENT_SRC)
-ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) $(wildcard tests/fuzz/*.c)
+ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) $(BENCH_SRC) \
+	$(wildcard tests/fuzz/*.c)
 
 lint: lint-layers lint-shell lint-man lint-cppcheck lint-tidy
 
@@ -213,6 +243,9 @@ help:
 	@echo 'make check          unit and integration tests'
 	@echo 'make check-asan check-tsan check-oom check-valgrind'
 	@echo 'make fuzz           FUZZ_SECONDS for each fuzz target'
+	@echo 'make bench          beside direct and a plain relay, 5 minutes'
+	@echo 'make bench-full     beside other tunnels and relays as well'
+	@echo 'make bench-long     over distant paths, 12 minutes'
 	@echo 'make lint format-check format coverage arch.png'
 	@echo 'make install        DESTDIR= PREFIX= SYSCONF='
 
@@ -224,6 +257,6 @@ ci-packages:
 
 .DELETE_ON_ERROR:
 .PHONY: all tools check check-unit check-integration check-asan check-tsan \
-	check-oom check-valgrind demo fuzzers fuzz lint lint-layers \
-	lint-shell lint-man lint-cppcheck lint-tidy format-check format coverage \
-	install ci-packages help clean
+	check-oom check-valgrind demo bench bench-full bench-long \
+	fuzzers fuzz lint lint-layers lint-shell lint-man lint-cppcheck \
+	lint-tidy format-check format coverage install ci-packages help clean

@@ -10,8 +10,8 @@
 # Debian and Ubuntu are installed on.  For dnf, apk and pacman it prints what
 # to install.
 #
-# Three of the packages that `check` needs (nginx-light, redis-server,
-# openssh-server) start a daemon when they are installed, and at every boot.
+# Some of the packages (nginx-light, redis-server, openssh-server, and haproxy
+# of `bench-full`) start a daemon when they are installed, and at every boot.
 # The tests start their own with files of their own and want none of these, and
 # an ssh server that a test suite switched on would be a bad surprise.  So while
 # such a package is being installed for the first time, a policy-rc.d (which
@@ -26,9 +26,9 @@ cd "$(dirname "$0")"
 # --- what is needed -----------------------------------------------------------
 
 # set, how to see that it is there, Debian, Fedora, Alpine, Arch; - for what
-# has no package there.  How: a tool, pkg:NAME of pkg-config, header:NAME, or
-# file:PATH; Debian's names are looked up with dpkg-query instead, when there is
-# no `file:`.
+# has no package there.  How: a tool, pkg:NAME of pkg-config, header:NAME,
+# nginx-stream, or file:PATH; Debian's names are looked up with dpkg-query
+# instead, when there is no `file:`.
 table() {
 	cat <<'END'
 build    gcc                    gcc              gcc              gcc             gcc
@@ -53,6 +53,12 @@ check    iperf3                 iperf3           iperf3           iperf3        
 check    nc                     netcat-openbsd   netcat           netcat-openbsd  openbsd-netcat
 check    ps                     procps           procps-ng        procps          procps-ng
 check    ip                     iproute2         iproute          iproute2        iproute2
+bench    python3                python3          python3          python3         python
+rivals   haproxy                haproxy          haproxy          haproxy         haproxy
+rivals   nginx                  nginx-light      nginx            nginx           nginx
+rivals   nginx-stream           libnginx-mod-stream nginx-mod-stream nginx-mod-stream nginx
+rivals   ssh                    openssh-client   openssh-clients  openssh-client  openssh
+rivals   sshd                   openssh-server   openssh-server   openssh-server  openssh
 valgrind valgrind               valgrind         valgrind         valgrind        valgrind
 clang    clang                  clang            clang            clang           clang
 clang    llvm-symbolizer        llvm             llvm             llvm            llvm
@@ -83,6 +89,8 @@ sets_of() {
 	lint*)		echo lint ;;
 	format*)	echo format ;;
 	coverage)	echo check coverage ;;
+	bench-full)	echo bench rivals ;;
+	bench*)		echo bench ;;
 	arch.png)	echo picture ;;
 	*clang*)	echo clang ;;
 	esac
@@ -118,9 +126,20 @@ have_clang_rt() {
 	return 1
 }
 
+# Its stream module may be built in.
+have_nginx_stream() {
+	have nginx || return 1
+	for file in /usr/lib*/nginx/modules/ngx_stream_module.so
+	do
+		[ -e "$file" ] && return
+	done
+	PATH=$PATH:/usr/sbin nginx -V 2>&1 | grep -q -e '--with-stream '
+}
+
 there() {
 	case $1 in
 	file:clang_rt)	have_clang_rt ;;
+	nginx-stream)	have_nginx_stream ;;
 	pkg:*)		have pkg-config && pkg-config --exists "${1#pkg:}" ;;
 	header:*)	have cc && echo "#include <${1#header:}>" |
 			    cc -E -o /dev/null - 2>/dev/null ;;
@@ -165,6 +184,7 @@ drop_policy() {
 
 # The services of the packages that are not to run.
 services_of() {
+	case " $1 " in *" haproxy "*) echo haproxy ;; esac
 	case " $1 " in *" nginx-light "*) echo nginx ;; esac
 	case " $1 " in *" openssh-server "*) echo ssh ;; esac
 	case " $1 " in *" redis-server "*) echo redis-server ;; esac
