@@ -2,7 +2,7 @@
 
 #define SECOND 1000000
 #define FLAT_TRIPS 3 /* without a higher rate: the doubling ends */
-#define QUEUED_US 20000 /* over twice the round trip: it does at once */
+#define QUEUED_US 20000 /* above one and a half round trips: a queue */
 #define NUDGE_TRIPS 8 /* that the limit bound: one of them tries for more */
 #define PROBE_TRIPS 2 /* one for the queue to drain, one to measure */
 
@@ -82,20 +82,25 @@ note_rate(struct path *p, uint64_t rate)
 			p->rate = p->rates[i];
 }
 
-/* us: how long the burst was on its way. */
+/*
+ * us: how long the burst was on its way.  A queue that shows ends it at once,
+ * whoever fills it: on a slow line two more steps would be seconds of it.
+ */
 static void
 double_up(struct path *p, uint64_t us)
 {
-	if (!p->bound)
-		return;
 	if (p->rate > p->doubling_rate + p->doubling_rate / 4) {
 		p->doubling_rate = p->rate;
 		p->flat = 0;
-	} else if (++p->flat == FLAT_TRIPS || us > 2 * p->rtt_min + QUEUED_US) {
+	} else if (us > p->rtt_min + p->rtt_min / 2 + QUEUED_US) {
+		p->doubling = false;
+		return;
+	} else if (p->bound && ++p->flat == FLAT_TRIPS) {
 		p->doubling = false;
 		return;
 	}
-	p->limit = clamp(2 * p->limit, PATH_LIMIT_MIN, most_of(p));
+	if (p->bound)
+		p->limit = clamp(2 * p->limit, PATH_LIMIT_MIN, most_of(p));
 }
 
 static void
@@ -118,6 +123,12 @@ follow(struct path *p)
 	if (p->probing > 0)
 		limit = p->rate * p->rtt_min / SECOND / 2;
 	p->limit = clamp(limit, PATH_LIMIT_MIN, most_of(p));
+}
+
+void
+path_trip(struct path *p, uint64_t us, uint64_t now)
+{
+	note_rtt(p, us, now);
 }
 
 static void

@@ -75,6 +75,10 @@ void
 path_sent(struct path *, uint64_t sent, uint64_t acked, bool more,
     uint64_t now);
 
+/* A round trip was measured otherwise, by a ping. */
+void
+path_trip(struct path *, uint64_t us, uint64_t now);
+
 /* Something waits for the limit. */
 static inline void
 path_bind(struct path *p)

@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
+
 #define SESSION_RESERVE 65536 /* PROTOCOL.md, "What a peer may cost" */
 
 void
@@ -124,6 +126,26 @@ silence_tells(const struct session *s)
 	    list_empty(&s->blocked) && !s->carrier->readable;
 }
 
+/* For who asks why it is slow. */
+static void
+log_path(const struct session *s)
+{
+	const struct path *p = &s->tx.path;
+	struct log_line l;
+
+	if (!session_extended(s) || !log_begin(&l, LOG_DEBUG, "path"))
+		return;
+	log_number(&l, "session", s->config.id);
+	log_number(&l, "streams", s->streams.count);
+	log_number(&l, "unacknowledged", s->tx.sent - s->tx.acked);
+	log_number(&l, "limit", p->limit);
+	log_number(&l, "bytes_per_second", p->rate);
+	log_number(&l, "round_trip_us", p->rtt);
+	log_number(&l, "smallest_us", p->rtt_min);
+	log_number(&l, "frame", path_frame(p));
+	log_end(&l);
+}
+
 static void
 on_heartbeat(struct timer *t)
 {
@@ -131,6 +153,7 @@ on_heartbeat(struct timer *t)
 	uint64_t now = s->driver->now, idle = now - s->rx.last;
 	uint64_t next = now + s->config.heartbeat;
 
+	log_path(s);
 	if (!silence_tells(s)) {
 		s->rx.last = now;
 		idle = 0;
@@ -274,6 +297,8 @@ session_new(const struct session_config *config, struct carrier *carrier)
 	    d->now +
 		(session_extended(s) || config->server ? config->heartbeat :
 							 CLASSIC_BEAT));
+	/* How far the peer is, before its own bytes are in the way. */
+	s->tx.ping_due = session_extended(s);
 	list_append(config->all, &s->node);
 	s->carrier = carrier;
 	carrier->notify = on_carrier;

@@ -123,6 +123,7 @@ struct session {
 		size_t local_len, local_sent;
 		bool ack_due, ping_due, pong_due;
 		uint64_t pong_stamp;
+		uint64_t ping_stamp;	/* of ours; 0: it is answered */
 	} tx;
 
 	/* Streams that may be read: interactive; of that class but with more

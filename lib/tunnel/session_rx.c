@@ -242,6 +242,9 @@ on_offset(struct session *s, uint16_t number, const uint8_t *payload,
 	} else if (number == INS_PING) {
 		s->tx.pong_due = true;
 		s->tx.pong_stamp = value;
+	} else if (value == s->tx.ping_stamp && value != 0) {
+		path_trip(&s->tx.path, s->driver->now - value, s->driver->now);
+		s->tx.ping_stamp = 0;
 	}
 }
 

@@ -154,8 +154,10 @@ encode_local(struct session *s)
 	}
 	if (s->tx.pong_due)
 		put_local(s, INS_PONG, s->tx.pong_stamp);
-	if (s->tx.ping_due)
-		put_local(s, INS_PING, s->driver->now);
+	if (s->tx.ping_due) {
+		s->tx.ping_stamp = s->driver->now;
+		put_local(s, INS_PING, s->tx.ping_stamp);
+	}
 	s->tx.ack_due = s->tx.pong_due = s->tx.ping_due = false;
 }
 

@@ -7,6 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/log.h"
+
 #define QUEUE_IOV 16
 #define ILLEGAL 0xff
 
@@ -213,6 +215,21 @@ over(struct stream *st)
 	list_append(&s->over, &st->active);
 }
 
+static void
+log_stalls(const struct stream *st)
+{
+	char text[STALL_TEXT_MAX];
+	struct log_line l;
+
+	if (st->stalls == 0 || !log_begin(&l, LOG_DEBUG, "stalls"))
+		return;
+	log_number(&l, "session", st->session->config.id);
+	log_number(&l, "identity", st->identity);
+	log_number(&l, "window", st->window);
+	log_text(&l, "stalled_by", stall_format(st->stalls, text));
+	log_end(&l);
+}
+
 /* Report: before the endpoint, whose owner the report's user may be, goes. */
 static void
 report(struct stream *st)
@@ -229,6 +246,7 @@ report(struct stream *st)
 	    .user = st->user,
 	};
 
+	log_stalls(st);
 	if (st->endpoint != NULL)
 		st->endpoint->stream = NULL;
 	s->config.events->finished(s, &r);
