@@ -1,6 +1,7 @@
 #include "net/loop.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
@@ -262,15 +263,36 @@ dispatch(struct loop *l, const struct epoll_event *e)
 		s->watch->ready(s->watch, e->events);
 }
 
+/*
+ * The next events.  After a turn that had some, who else can run is let run
+ * for a moment before we sleep: often that is who makes the next ones, and a
+ * thread that need not be woken costs the machine far less than one that
+ * sleeps and wakes for every few bytes.  Where nobody else wants the core, it
+ * is two system calls, once; an idle loop sleeps.
+ */
+static int
+wait_for_events(struct loop *l, struct epoll_event *events, bool busy)
+{
+	int ms = wait_ms(l), n;
+
+	if (busy && ms != 0) {
+		sched_yield();
+		n = epoll_wait(l->epoll, events, BATCH, 0);
+		if (n > 0)
+			return n;
+	}
+	return epoll_wait(l->epoll, events, BATCH, ms);
+}
+
 void
 loop_run(struct loop *l)
 {
 	struct epoll_event events[BATCH];
-	int n, i;
+	int n = 0, i;
 
 	log_gather(true);
 	while (!l->stopped) {
-		n = epoll_wait(l->epoll, events, BATCH, wait_ms(l));
+		n = wait_for_events(l, events, n > 0);
 		l->driver.now = loop_clock();
 		for (i = 0; i < n; i++)
 			dispatch(l, &events[i]);
