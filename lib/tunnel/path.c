@@ -16,13 +16,17 @@ path_init(struct path *p, uint64_t most)
 	};
 }
 
+static bool
+is_near(const struct path *p)
+{
+	return p->rtt_min != 0 && p->rtt_min < PATH_NEAR_US;
+}
+
 static uint64_t
 most_of(const struct path *p)
 {
-	return p->rtt_min != 0 && p->rtt_min < PATH_NEAR_US &&
-		p->most > PATH_LIMIT_NEAR ?
-	    PATH_LIMIT_NEAR :
-	    p->most;
+	return is_near(p) && p->most > PATH_LIMIT_NEAR ? PATH_LIMIT_NEAR :
+							 p->most;
 }
 
 static uint64_t
@@ -197,4 +201,17 @@ path_frame(const struct path *p)
 		return PATH_FRAME_MIN;
 	return (size_t)clamp(path_bears(p) * PATH_FRAME_US / SECOND,
 	    PATH_FRAME_MIN, PATH_FRAME_MAX);
+}
+
+size_t
+path_frame_beside(const struct path *p)
+{
+	return (size_t)clamp(path_frame(p), 0, PATH_FRAME_BESIDE);
+}
+
+uint64_t
+path_limit_beside(const struct path *p)
+{
+	return is_near(p) ? clamp(p->limit, 0, 2 * PATH_FRAME_BESIDE) :
+			    p->limit;
 }

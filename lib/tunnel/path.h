@@ -26,6 +26,7 @@
  * TCP put in front) and begins no fifth.
  */
 #define PATH_FRAME_MAX	(4 * 65483 - 12)
+#define PATH_FRAME_BESIDE (2 * 65483 - 12)	/* beside interactive streams */
 #define PATH_RATES	10		/* round trips that are remembered */
 #define PATH_FORGET_US	10000000	/* the smallest round trip, after it */
 
@@ -97,5 +98,15 @@ path_bears(const struct path *);
 /* The most that one frame may hold, in bytes. */
 size_t
 path_frame(const struct path *);
+
+/*
+ * The same two beside interactive streams: where distance and line are no
+ * matter, what a key stroke waits for is the time that the processes take for
+ * what is before it.
+ */
+size_t
+path_frame_beside(const struct path *);
+uint64_t
+path_limit_beside(const struct path *);
 
 #endif

@@ -16,6 +16,7 @@
 #define METER_MAX 65536
 #define METER_PART 32 /* of what the path bears in METER_MS */
 #define BULK_PART 10 /* of all bytes: the least that bulk gets */
+#define BESIDE_US (100 * MS)
 
 static bool
 is_interactive(const struct session *s, const struct stream *st)
@@ -27,6 +28,20 @@ is_interactive(const struct session *s, const struct stream *st)
 		most = METER_MAX;
 	return st->class != INS_CLASS_BULK && st->emptied &&
 	    (st->metered < most || since_ms(s, st->metered_at) >= METER_MS);
+}
+
+/* Whether interactive streams were active of late: bulk makes way. */
+static bool
+is_beside(const struct session *s)
+{
+	return s->driver->now - s->interactive_at < BESIDE_US;
+}
+
+static size_t
+frame_of(const struct session *s)
+{
+	return is_beside(s) ? path_frame_beside(&s->tx.path) :
+			      path_frame(&s->tx.path);
 }
 
 static void
@@ -124,8 +139,11 @@ scheduler_fresh(struct session *s)
 	    s->tx.queued < QUEUE_MAX) {
 		st = container_of(batch.next, struct stream, ready);
 		list_remove(&st->ready);
-		if (may_read(st) && pull(s, st, path_frame(&s->tx.path)) > 0 &&
-		    may_read(st))
+		if (!may_read(st) || pull(s, st, frame_of(s)) == 0)
+			continue;
+		if (st->emptied)
+			s->interactive_at = s->driver->now;
+		if (may_read(st))
 			scheduler_add(s, st);
 	}
 	list_take(&batch, &s->fresh);
@@ -179,15 +197,18 @@ bool
 scheduler_bulk_due(const struct session *s)
 {
 	return !list_empty(&s->bulk) &&
-	    s->ahead > (BULK_PART - 1) * path_frame(&s->tx.path);
+	    s->ahead > (BULK_PART - 1) * frame_of(s);
 }
 
 /* Room for bulk on the path; a classic one tells nothing of itself. */
 static bool
 has_room(const struct session *s)
 {
+	uint64_t limit = is_beside(s) ? path_limit_beside(&s->tx.path) :
+					s->tx.path.limit;
+
 	return !session_extended(s) ||
-	    s->tx.sent + s->tx.queued - s->tx.acked < s->tx.path.limit;
+	    s->tx.sent + s->tx.queued - s->tx.acked < limit;
 }
 
 static struct list *
@@ -200,7 +221,7 @@ next_list(struct session *s)
 bool
 scheduler_bulk(struct session *s)
 {
-	size_t frame = path_frame(&s->tx.path), got = 0;
+	size_t frame = frame_of(s), got = 0;
 	bool due = scheduler_bulk_due(s);
 	struct list *list = next_list(s);
 

@@ -129,6 +129,7 @@ struct session {
 	/* Streams that may be read: interactive; of that class but with more
 	 * than that at hand; all others. */
 	struct list fresh, express, bulk;
+	uint64_t interactive_at;	/* us: when one was last read */
 	uint64_t ahead;			/* bytes sent since a turn of bulk */
 	struct list credits;		/* streams that are due a credit */
 	struct list active;		/* streams whose grant may be limited */
