@@ -19,6 +19,7 @@
 #define STANDBY_PAUSE (2 * (uint64_t)SECOND)
 #define STEADY_AFTER (5 * (uint64_t)SECOND) /* up so long: start over */
 #define DIAL_READ 16384
+#define ANSWER_DELAY (1 * MS)
 
 enum dial_state {
 	DIAL_IDLE, /* until another dial has a session */
@@ -276,6 +277,7 @@ start_session(struct dial *d, uint64_t id)
 	    .window_max = c->stream_window_max,
 	    .heartbeat = c->heartbeat_interval * MS,
 	    .stall = c->classic_stall * MS,
+	    .answer_delay = ANSWER_DELAY,
 	    .events = &events,
 	    .all = &d->worker->sessions,
 	    .owner = d,

@@ -204,8 +204,8 @@ scheduler_bulk_due(const struct session *s)
 static bool
 has_room(const struct session *s)
 {
-	uint64_t limit = is_beside(s) ? path_limit_beside(&s->tx.path) :
-					s->tx.path.limit;
+	uint64_t limit =
+	    is_beside(s) ? path_limit_beside(&s->tx.path) : s->tx.path.limit;
 
 	return !session_extended(s) ||
 	    s->tx.sent + s->tx.queued - s->tx.acked < limit;

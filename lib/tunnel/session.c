@@ -48,6 +48,7 @@ cancel_all(struct session *s)
 	timer_cancel(t, &s->heartbeat);
 	timer_cancel(t, &s->limit);
 	timer_cancel(t, &s->stall);
+	timer_cancel(t, &s->answer);
 	work_cancel(&s->run);
 }
 
@@ -187,6 +188,15 @@ on_ack(struct timer *t)
 }
 
 static void
+on_answer(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, answer);
+
+	s->tx.patient = 0;
+	session_wake(s);
+}
+
+static void
 limit_stream(struct session *s, struct stream *st)
 {
 	struct ins_limit l = {
@@ -292,6 +302,7 @@ session_new(const struct session_config *config, struct carrier *carrier)
 	s->heartbeat.expired = on_heartbeat;
 	s->limit.expired = on_limit;
 	s->stall.expired = on_stall;
+	s->answer.expired = on_answer;
 	s->rx.last = d->now;
 	timer_set(&d->timers, &s->heartbeat,
 	    d->now +

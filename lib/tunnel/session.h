@@ -85,6 +85,11 @@ struct session_config {
 	uint64_t window_max;		/* bytes: stream_window_max */
 	uint64_t heartbeat;		/* us: heartbeat_interval */
 	uint64_t stall;			/* us: classic_stall */
+	/*
+	 * us: how long the answer to an open may wait, so that it leaves
+	 * together with the first bytes of the application.
+	 */
+	uint64_t answer_delay;
 	const struct session_events *events;
 	struct list *all;		/* where the worker keeps its sessions */
 	void *owner;

@@ -121,6 +121,7 @@ struct session {
 		uint64_t answers_sent;	/* whose buffers were written */
 		uint8_t local[LOCAL_MAX];
 		size_t local_len, local_sent;
+		size_t patient;		/* all that is queued may wait */
 		bool ack_due, ping_due, pong_due;
 		uint64_t pong_stamp;
 		uint64_t ping_stamp;	/* of ours; 0: it is answered */
@@ -135,7 +136,7 @@ struct session {
 	struct list active;		/* streams whose grant may be limited */
 	struct list over;		/* streams that only deliver */
 	struct list blocked;		/* streams that pause a classic carrier */
-	struct timer ack, heartbeat, limit, stall;
+	struct timer ack, heartbeat, limit, stall, answer;
 };
 
 /* Milliseconds of the clock since a time in them. */
@@ -226,6 +227,9 @@ uint8_t *
 session_control(struct session *, size_t size);
 void
 session_control_done(struct session *, size_t len);
+/* The same for one that may wait for others, at most config.answer_delay. */
+void
+session_control_patient(struct session *, size_t len);
 
 /* stream.c */
 

@@ -88,6 +88,29 @@ session_control_done(struct session *s, size_t len)
 	session_wake(s);
 }
 
+void
+session_control_patient(struct session *s, size_t len)
+{
+	bool all = s->tx.queued == s->tx.patient;
+
+	session_control_done(s, len);
+	if (s->config.answer_delay > 0 && all)
+		s->tx.patient = s->tx.queued;
+}
+
+/* Whether what there is to write may wait; then it does. */
+static bool
+is_patient(struct session *s)
+{
+	if (s->tx.patient == 0 || s->tx.patient != s->tx.queued ||
+	    s->tx.local_len > 0)
+		return false;
+	if (!s->answer.set)
+		timer_set(&s->driver->timers, &s->answer,
+		    s->driver->now + s->config.answer_delay);
+	return true;
+}
+
 /* A buffer of the queue was written: remember where its answers end. */
 static void
 mark(struct session *s, uint32_t control)
@@ -268,6 +291,7 @@ session_flush(struct session *s)
 	size_t count;
 	ssize_t n;
 
+	s->tx.patient = 0;
 	while (
 	    s->carrier->writable && (s->tx.queued > 0 || s->tx.local_len > 0)) {
 		count = gather(s, iov);
@@ -400,7 +424,8 @@ session_transmit(struct session *s)
 			scheduler_bulk(s);
 		scheduler_fresh(s);
 		encode_local(s);
-		session_flush(s);
+		if (!is_patient(s))
+			session_flush(s);
 	}
 	if (s->carrier->writable && s->end_code == 0 && scheduler_bulk(s))
 		session_flush(s);

@@ -714,7 +714,9 @@ tell_opened(struct stream *st, enum ins_outcome outcome, const char *reason)
 	    .outcome = (uint8_t)outcome,
 	    .window = outcome == INS_CONNECTED ? st->window : 0,
 	};
+	bool patient;
 	uint8_t *p;
+	size_t n;
 
 	if (st->state == STREAM_OVER ||
 	    (!session_extended(s) && outcome == INS_CONNECTED))
@@ -725,10 +727,16 @@ tell_opened(struct stream *st, enum ins_outcome outcome, const char *reason)
 	p = session_control(s, INS_ENCODE_MAX);
 	if (p == NULL)
 		return;
-	session_control_done(s,
-	    session_extended(s) ?
-		ins_opened_encode(p, INS_ENCODE_MAX, &o) :
-		ins_close_encode(p, INS_ENCODE_MAX, st->identity));
+	n = session_extended(s) ?
+	    ins_opened_encode(p, INS_ENCODE_MAX, &o) :
+	    ins_close_encode(p, INS_ENCODE_MAX, st->identity);
+	/* One that has much to say waits for the answer to say more. */
+	patient =
+	    outcome == INS_CONNECTED && st->rx_received < INS_WINDOW_MIN / 2;
+	if (patient)
+		session_control_patient(s, n);
+	else
+		session_control_done(s, n);
 }
 
 void
