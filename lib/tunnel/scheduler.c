@@ -241,6 +241,19 @@ scheduler_bulk(struct session *s)
 	return got > 0;
 }
 
+void
+scheduler_stalled(struct session *s)
+{
+	struct list *all[] = {&s->fresh, &s->express, &s->bulk};
+	size_t i;
+
+	for (i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		if (!list_empty(all[i]))
+			stream_stalled(
+			    container_of(all[i]->next, struct stream, ready),
+			    STALL_CARRIER);
+}
+
 bool
 scheduler_has_work(const struct session *s)
 {

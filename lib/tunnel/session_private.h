@@ -188,6 +188,9 @@ scheduler_bulk(struct session *);
 /* Whether bulk was passed over for long enough to go first. */
 bool
 scheduler_bulk_due(const struct session *);
+/* The carrier takes nothing: remember it of who is first in turn. */
+void
+scheduler_stalled(struct session *);
 /* Whether a further turn would read anything, if the carrier takes it. */
 bool
 scheduler_has_work(const struct session *);

@@ -429,6 +429,8 @@ session_transmit(struct session *s)
 	}
 	if (s->carrier->writable && s->end_code == 0 && scheduler_bulk(s))
 		session_flush(s);
+	if (!s->carrier->writable)
+		scheduler_stalled(s);
 	more =
 	    s->end_code == 0 && s->carrier->writable && scheduler_has_work(s);
 	if (more)
