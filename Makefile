@@ -141,6 +141,8 @@ $(BUILD)/bench/%: $(BUILD)/obj/bench/%.o
 $(BUILD)/bench/load: $(patsubst %.c,$(BUILD)/obj/%.o,\
 	$(wildcard bench/load/*.c))
 
+bench-tools: $(BENCH_TOOLS) $(BUILD)/bench/path
+
 bench: all $(BENCH_TOOLS)
 	$(BENCH_RUN) $(BENCH_FLAGS)
 
@@ -180,8 +182,8 @@ fuzz: fuzzers
 	done
 
 # Looks.
-C_SRC := $(LIB_SRC) $(SERVER_SRC) $(CLIENT_SRC)
-ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) $(BENCH_SRC) \
+C_SRC := $(LIB_SRC) $(SERVER_SRC) $(CLIENT_SRC) $(BENCH_SRC)
+ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) \
 	$(wildcard tests/fuzz/*.c)
 
 lint: lint-layers lint-shell lint-man lint-cppcheck lint-tidy
@@ -257,6 +259,6 @@ ci-packages:
 
 .DELETE_ON_ERROR:
 .PHONY: all tools check check-unit check-integration check-asan check-tsan \
-	check-oom check-valgrind demo bench bench-full bench-long \
+	check-oom check-valgrind demo bench-tools bench bench-full bench-long \
 	fuzzers fuzz lint lint-layers lint-shell lint-man lint-cppcheck \
 	lint-tidy format-check format coverage install ci-packages help clean

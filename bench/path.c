@@ -110,7 +110,7 @@ static struct end *resets;
 static struct connection *dead;
 static int poller;
 
-static void
+_Noreturn static void
 die(const char *what)
 {
 	fprintf(stderr, "path: %s: %s\n", what, strerror(errno));
@@ -432,7 +432,7 @@ resolve(const char *text, int flags)
 	memcpy(host, text, (size_t)(colon - text));
 	host[colon - text] = '\0';
 	error = getaddrinfo(host, colon + 1, &hints, &found);
-	if (error != 0) {
+	if (error != 0 || found == NULL) {
 		fprintf(stderr, "path: %s: %s\n", text, gai_strerror(error));
 		exit(2);
 	}
@@ -447,10 +447,11 @@ resolve(const char *text, int flags)
 static int
 path_socket(const struct addrinfo *at)
 {
-	int fd = socket(at->ai_family,
-	    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	int on = 1, size = RECEIVE_BUFFER, segment = PACKET;
+	int on = 1, size = RECEIVE_BUFFER, segment = PACKET, fd = -1;
 
+	if (at != NULL)
+		fd = socket(at->ai_family,
+		    SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
 		die("socket");
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));

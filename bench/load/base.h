@@ -56,7 +56,8 @@ extern int base_pattern_fd;
 
 /* All of these end the process when they fail; what for says on stderr. */
 _Noreturn void
-base_die(const char *format, ...) __attribute__((format(printf, 1, 2)));
+base_die(const char *format, ...)
+    __attribute__((noreturn, format(printf, 1, 2)));
 void
 base_pattern_open(void);
 void

@@ -249,8 +249,8 @@ scheduler_stalled(struct session *s)
 
 	for (i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		if (!list_empty(all[i]))
-			stream_stalled(
-			    container_of(all[i]->next, struct stream, ready),
+			stream_stalled(container_of(all[i]->next, struct stream,
+					   ready),
 			    STALL_CARRIER);
 }
 
