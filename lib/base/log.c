@@ -1,6 +1,5 @@
 #include "base/log.h"
 
-#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -140,10 +139,13 @@ log_text(struct log_line *l, const char *key, const char *value)
 void
 log_number(struct log_line *l, const char *key, uint64_t value)
 {
-	char text[24];
+	char text[24], *p = text + sizeof(text);
 
-	snprintf(text, sizeof(text), "%" PRIu64, value);
-	log_text(l, key, text);
+	/* Not printf(): there are some of these for each stream. */
+	do
+		*--p = (char)('0' + value % 10);
+	while ((value /= 10) > 0);
+	log_bytes(l, key, p, (size_t)(text + sizeof(text) - p));
 }
 
 /*

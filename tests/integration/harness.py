@@ -370,9 +370,10 @@ class Test:
              dialect="extended", registered=True):
         """A proxy-server and a remote-client on kernel-chosen ports.
 
-        ports: (type, remote) for each listener, or (type, remote, bind);
-        server, client: more lines of their configurations.  Visitors' ports
-        are then pair[0].port(index=i).
+        ports: (type, remote) for each listener, or (type, remote, bind), or
+        these with a text of further keys behind; server, client: more lines
+        of their configurations.  Visitors' ports are then
+        pair[0].port(index=i).
         """
         first = self.server(self.server_yaml({remote: ports}, server))
         second = self.client(
@@ -389,8 +390,9 @@ class Test:
                 kind, target = entry[0], entry[1]
                 listen = entry[2] if len(entry) > 2 else "127.0.0.1:0"
                 target = f'"{target}"' if isinstance(target, str) else target
+                more_keys = f", {entry[3]}" if len(entry) > 3 else ""
                 lines.append(f'  - {{type: {kind}, bind: "{listen}", '
-                             f"remote: {target}}}")
+                             f"remote: {target}{more_keys}}}")
         return "\n".join(lines) + "\n"
 
     @staticmethod

@@ -8,7 +8,7 @@ import time
 
 from harness import (FACTOR, Failed, read_exactly, read_until, reset,
                      scenario)
-from scenarios_stream import SLACK, wait_back, wait_quiet
+from scenarios_stream import SLACK, SMALL, wait_back, wait_quiet
 from scenarios_targets import http_status
 
 
@@ -470,7 +470,7 @@ def stalled(t):
         return b""
 
     web = Web(t, answer)
-    server, client, port = pair(t, web)
+    server, client, port = pair(t, web, **SMALL)
     files = {daemon: wait_quiet(t, daemon) for daemon in (server, client)}
     memory = {daemon: daemon.rss_kib() for daemon in files}
     held = [t.connect(port) for _ in range(4)]

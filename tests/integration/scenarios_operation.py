@@ -198,9 +198,9 @@ def nobody(t):
     for visitor in visitors:
         t.eq(t.expect_reset(visitor), b"", "bytes from nobody")
     t.eq(http_status(t, server.port(index=1)), 503, "the status")
-    t.eq(len(server.log("remote-absent")), 1, "lines remote-absent")
-    t.eq(server.log("remote-absent")[0]["remote"], "remote_client1",
+    t.eq(server.wait_log("remote-absent")["remote"], "remote_client1",
          "the remote that is absent")
+    t.eq(len(server.log("remote-absent")), 1, "lines remote-absent")
     t.until(lambda: not established(server), what="no visitor is held")
 
 
@@ -464,6 +464,9 @@ def log_levels(t):
                       registered=True)
     ask(t, server.port())
     chatty.wait_log("stream")
+    server.wait_log("stream", count=2)
+    # No line is added to what is compared.
+    t.eq((chatty.stop(), server.stop()), (0, 0), "exits")
     for daemon in (server, chatty):
         lines = daemon.text().splitlines()
         t.eq(len(daemon.log()), len(lines), f"lines of {daemon.name} that "
@@ -633,3 +636,51 @@ def killed_under_streams(t):
     t.server(text, name="server-again")
     client.wait_log("registered", count=3, timeout=30)
     t.traffic(ports[0], "--streams", 10)
+
+
+@scenario(56, "class and weight of a listener: taken, and seen nowhere")
+def classes(t):
+    tool = t.tool("traffic", "serve", "0")
+    keys = ("class: auto", "class: interactive", "class: bulk, weight: 1",
+            "weight: 100")
+    ports = [("tcp", tool.port())]
+    ports += [("tcp", tool.port(), "127.0.0.1:0", more) for more in keys]
+    for dialect, finish in (("extended", "half"), ("classic", "count")):
+        server, client = t.pair(ports, client="tunnels: 1", dialect=dialect)
+        visits = [t.thread(t.traffic, server.port(index=index), "--mode",
+                           "both", "--finish", finish, "--streams", 2,
+                           "--bytes", max(100000, int(8000000 * t.scale)))
+                  for index in range(len(ports))]
+        for visit in visits:
+            visit.join(110)
+        for daemon in (server, client):
+            daemon.wait_log("stream", count=2 * len(ports))
+        for daemon, event in ((server, "listening"), (server, "stream"),
+                              (client, "stream")):
+            kinds = {tuple(e) for e in daemon.log(event)
+                     if e.get("for") != "tunnel"}
+            t.eq(len(kinds), 1, f"kinds of `{event}` in {daemon.name}")
+        t.eq((client.stop(), server.stop()), (0, 0), "exits")
+
+
+@scenario(57, "one remote-client uses every worker of both sides")
+def every_worker(t):
+    tool = t.tool("echo", "0")
+    more = "workers: 2\nlog_level: debug"
+    server, client = t.pair([("tcp", tool.port())], more,
+                            more + "\ntunnels: 2", registered=2)
+    server.wait_log("registered", count=2)
+    workers = {e["worker"] for e in server.log("registered")}
+    t.eq(len(workers), 2, "workers that have a tunnel")
+    visitors = [t.connect(server.port()) for _ in range(64)]
+    for number, visitor in enumerate(visitors):
+        visitor.sendall(b"%06d" % number)
+        t.eq(read_exactly(visitor, 6), b"%06d" % number, "the echo")
+    for daemon in (server, client):
+        daemon.wait_log("opening", count=64)
+        sessions = [e["session"] for e in daemon.log("opening")]
+        t.eq(len(sessions), 64, f"streams of {daemon.name}")
+        t.eq(len(set(sessions)), 2, f"sessions of {daemon.name}")
+        # The kernel spreads visitors by chance.
+        least = min(sessions.count(session) for session in set(sessions))
+        t.ok(least >= 8, f"{daemon.name}: {least} of 64 in one session")

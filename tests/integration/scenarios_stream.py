@@ -10,6 +10,9 @@ MIB = 1 << 20
 # What a daemon may grow by while visitors and applications stall, in KiB.
 # Sanitizers keep freed memory back and shadow the rest.
 SLACK = 12 * 1024 * (8 if FACTOR > 1 else 1)
+# What SLACK is held against: windows that do not grow.
+SMALL = {"server": "stream_window_max: 256KiB",
+         "client": "stream_window_max: 256KiB"}
 
 
 def request(mode, up=0, down=0, seed=7):
@@ -296,7 +299,7 @@ def send_until_stalled(t, visitor, most):
 
 @scenario(11, "an application that never reads: bounded, and others go on")
 def never_reads(t):
-    server, client, port = traffic_pair(t)
+    server, client, port = traffic_pair(t, **SMALL)
     files = settle(t, (server, client), port)
     memory = {daemon: daemon.rss_kib() for daemon in files}
     stalled = []
@@ -322,7 +325,7 @@ def never_reads(t):
 
 @scenario(12, "a visitor that never reads: bounded, and others go on")
 def visitor_never_reads(t):
-    server, client, port = traffic_pair(t)
+    server, client, port = traffic_pair(t, **SMALL)
     files = settle(t, (server, client), port)
     memory = {daemon: daemon.rss_kib() for daemon in files}
     size = 64 * MIB
@@ -452,3 +455,86 @@ def turns_beside_bulk(t):
     t.traffic(port, "--turns", "--chunk", 64, "--bytes",
               64 * scaled(t, 2000, 200))
     t.eq(bulk.finish(100), 0, "exit of the bulk load")
+
+
+# Those from 92 on are streams again.
+
+@scenario(92, "64 bulk streams in one tunnel: none is far behind another")
+def bulk_is_fair(t):
+    server, client, port = traffic_pair(t, client="tunnels: 1")
+    load = t.start([t.tool_path("traffic"), "run", "--connect",
+                    f"127.0.0.1:{port}", "--mode", "both", "--streams", 64,
+                    "--bytes", 1 << 40])
+    t.until(lambda: busy_ticks(client) > 200, 60, "the load has run")
+    # Every stream is cut at one moment: how far had each come?
+    t.eq(client.stop(), 0, "exit of the remote-client")
+    t.eq(load.finish(), 1, "exit of traffic: its streams broke off")
+    server.wait_log("stream", count=64)
+    for key in ("to_application", "to_visitor"):
+        sizes = sorted(int(e[key]) for e in server.log("stream"))
+        t.eq(len(sizes), 64, "streams")
+        t.ok(sizes[-1] >= MIB, f"{key}: too little to compare: {sizes}")
+        t.ok(sizes[0] >= sizes[-1] // 3, f"{key}: {sizes}")
+
+
+@scenario(93, "much waits for a visitor that does not read: its window is kept")
+def much_for_a_stopped_reader(t):
+    more = "stream_window_max: 4MiB"
+    server, client, port = traffic_pair(t, server=more, client=more)
+    files = settle(t, (server, client), port)
+    memory = {daemon: daemon.rss_kib() for daemon in files}
+    size = scaled(t, 1 << 30)
+    visitor = t.connect(port)
+    visitor.sendall(request("transfer-count", down=size))
+    for _ in range(3):
+        t.traffic(port, "--mode", "both", "--streams", 4,
+                  "--bytes", scaled(t, 64 * MIB))
+        for daemon, before in memory.items():
+            grown = daemon.rss_kib() - before
+            t.ok(grown < 4 * 1024 + SLACK,
+                 f"{daemon.name} grew by {grown} KiB")
+    # All of it comes after all.
+    got, last, buffer = 0, b"", bytearray(MIB)
+    while count := visitor.recv_into(buffer):
+        got += count
+        last = (last + buffer[:count])[-32:]
+    t.eq((got, last[:4].rstrip()), (size + 32, b"ok 0"),
+         "bytes, and the answer behind them")
+    visitor.close()
+    wait_back(t, files, "the visitor gone")
+
+
+@scenario(94, "classic: the visitor is gone, the application sends on")
+def sender_without_end(t):
+    ends, sent, piece = queue.Queue(), [0], b"on" * 32768
+
+    def send_on(connection):
+        try:
+            while True:
+                sent[0] += connection.send(piece)
+        except ConnectionError as error:
+            ends.put(type(error).__name__)
+
+    app, tool = t.app(send_on), t.tool("traffic", "serve", "0")
+    server, client = t.pair([("tcp", app.port), ("tcp", tool.port())],
+                            client="tunnels: 1", dialect="classic")
+    port = server.port(index=1)
+    t.traffic(port, "--finish", "count")
+    files = {daemon: wait_quiet(t, daemon) for daemon in (server, client)}
+    visitor = t.connect(server.port(index=0))
+    read_exactly(visitor, MIB)
+    reset(visitor)
+    client.wait_log("stream", count=2)
+    # What is sent on is not taken without end.
+    before, sent_before = busy_ticks(client), sent[0]
+    t.stays(client.alive, 2, "the remote-client lives")
+    ticks = busy_ticks(client) - before
+    t.ok(ticks < 100, f"the remote-client took {ticks} ticks in 2 s")
+    t.traffic(port, "--mode", "both", "--finish", "count", "--bytes",
+              scaled(t, 16 * MIB))
+    t.ok(ends.get(timeout=20 * FACTOR) in
+         ("ConnectionResetError", "BrokenPipeError"), "the application's end")
+    taken = sent[0] - sent_before
+    t.ok(taken < 32 * MIB, f"{taken} bytes were taken for nobody")
+    wait_back(t, files, "the visitor gone")
+    t.eq(len(client.log("session-ended")), 0, "sessions that ended")

@@ -17,7 +17,9 @@ static const struct unit_suite *const suites[] = {
     &suite_net,
     &suite_oom,
     &suite_path,
+    &suite_scheduler,
     &suite_session,
+    &suite_window,
 };
 
 static int

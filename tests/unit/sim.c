@@ -25,10 +25,46 @@ piece(struct sim *s, size_t n)
 	return most != 0 && n > most ? most : n;
 }
 
+/* What a key sends is the same but for a sum in each 256 bytes. */
 static uint8_t
-pattern(unsigned key, uint64_t at)
+pattern_base(unsigned key, uint64_t at)
 {
-	return (uint8_t)(key * 37 + at + (at >> 8) * 5 + (at >> 16) * 3);
+	return (uint8_t)(key * 37 + (at >> 8) * 5 + (at >> 16) * 3);
+}
+
+static void
+pattern_put(unsigned key, uint64_t at, uint8_t *buf, size_t len)
+{
+	uint8_t base;
+	size_t i, n;
+
+	while (len > 0) {
+		base = (uint8_t)(pattern_base(key, at) + at);
+		n = 256 - at % 256 < len ? 256 - (size_t)at % 256 : len;
+		for (i = 0; i < n; i++)
+			buf[i] = (uint8_t)(base + i);
+		buf += n;
+		at += n;
+		len -= n;
+	}
+}
+
+static bool
+pattern_is(unsigned key, uint64_t at, const uint8_t *data, size_t len)
+{
+	uint8_t expected[256];
+	size_t n;
+
+	while (len > 0) {
+		n = 256 - at % 256 < len ? 256 - (size_t)at % 256 : len;
+		pattern_put(key, at, expected, n);
+		if (memcmp(data, expected, n) != 0)
+			return false;
+		data += n;
+		at += n;
+		len -= n;
+	}
+	return true;
 }
 
 /* The decoder of what is written. */
@@ -43,18 +79,21 @@ number(const uint8_t *p, size_t size)
 	return v;
 }
 
-/* side is about to write data of a stream. */
+/* side is about to write data of a stream, at an offset of its pipe. */
 static void
-check_data(struct sim *s, unsigned side, uint64_t identity, uint64_t len)
+check_data(struct sim *s, unsigned side, uint64_t identity, uint64_t len,
+    uint64_t at)
 {
 	uint64_t n = identity & ~INS_BY_CLIENT;
 	unsigned opener = identity & INS_BY_CLIENT ? CLIENT : SERVER;
+	struct sim_direction *d;
 
-	if (s->config.dialect == INS_CLASSIC || n >= SIM_STREAMS)
+	if (s->config.dialect == INS_CLASSIC || n > s->max_pairs)
 		return;
-	s->streams[opener][n][side].sent += len;
-	if (s->streams[opener][n][side].sent >
-	    s->streams[opener][n][side].grant)
+	d = &s->streams[opener][n][side];
+	d->last = at;
+	d->sent += len;
+	if (d->sent > d->grant)
 		s->overrun = true;
 }
 
@@ -65,7 +104,7 @@ check_control(struct sim *s, unsigned side, unsigned ins, const uint8_t *p)
 	unsigned opener = identity & INS_BY_CLIENT ? CLIENT : SERVER;
 	uint64_t v;
 
-	if (n >= SIM_STREAMS)
+	if (n > s->max_pairs)
 		return;
 	if (ins == INS_OPEN) {
 		s->streams[opener][n][side].grant = INS_WINDOW_MIN;
@@ -87,7 +126,7 @@ check_control(struct sim *s, unsigned side, unsigned ins, const uint8_t *p)
 
 /* One whole instruction, or the head of an InsData; its size, or 0. */
 static size_t
-decode_one(struct sim *s, unsigned side)
+decode_one(struct sim *s, unsigned side, uint64_t at)
 {
 	struct sim_pipe *p = &s->side[side].out;
 	struct ins_head h;
@@ -106,7 +145,7 @@ decode_one(struct sim *s, unsigned side)
 	if (h.number == INS_DATA) {
 		p->skip = h.length;
 		p->n_data += h.length;
-		check_data(s, side, h.identity, h.length);
+		check_data(s, side, h.identity, h.length, at);
 	} else if (p->part_len < used + h.length)
 		return 0;
 	else
@@ -159,7 +198,9 @@ decode(struct sim *s, unsigned side, const uint8_t *data, size_t len)
 		p->part_len += n;
 		data += n;
 		len -= n;
-		while (p->part_len > 0 && (used = decode_one(s, side)) > 0) {
+		while (p->part_len > 0 &&
+		    (used = decode_one(s, side, p->total - len - p->part_len)) >
+			0) {
 			p->part_len -= used;
 			memmove(p->part, p->part + used, p->part_len);
 			n = p->part_len < p->skip ? p->part_len : p->skip;
@@ -211,6 +252,44 @@ carrier_read(struct carrier *c, void *buf, size_t len)
 	return (ssize_t)n;
 }
 
+/* n more bytes set out: decode() has counted them. */
+static void
+pipe_send(struct sim *s, struct sim_pipe *p, size_t n)
+{
+	uint64_t at = p->sending_until > s->now ? p->sending_until : s->now;
+	size_t i;
+
+	if (s->config.delay == 0 && s->config.rate == 0)
+		return;
+	if (s->config.rate != 0)
+		at += n * SECOND / s->config.rate;
+	p->sending_until = at;
+	at += s->config.delay;
+	i = p->flight + p->nflights;
+	if (p->nflights > 0 &&
+	    (p->nflights == SIM_FLIGHTS ||
+		p->flights[(i - 1) % SIM_FLIGHTS].at == at))
+		i--;
+	else
+		p->nflights++;
+	p->flights[i % SIM_FLIGHTS].end = p->total;
+	p->flights[i % SIM_FLIGHTS].at = at;
+}
+
+/* Bytes of the pipe that have arrived by now. */
+static size_t
+pipe_due(struct sim *s, struct sim_pipe *p)
+{
+	if (s->config.delay == 0 && s->config.rate == 0)
+		return p->len;
+	while (p->nflights > 0 && p->flights[p->flight].at <= s->now) {
+		p->landed = p->flights[p->flight].end;
+		p->flight = (p->flight + 1) % SIM_FLIGHTS;
+		p->nflights--;
+	}
+	return (size_t)(p->landed + p->len - p->total);
+}
+
 static void
 pipe_write(struct sim *s, unsigned side, const uint8_t *data, size_t n)
 {
@@ -221,6 +300,7 @@ pipe_write(struct sim *s, unsigned side, const uint8_t *data, size_t n)
 	if (n == 0)
 		return;
 	decode(s, side, data, n);
+	pipe_send(s, p, n);
 	memcpy(p->data_ring + tail, data, part);
 	memcpy(p->data_ring, data + part, n - part);
 	p->len += n;
@@ -278,6 +358,8 @@ carrier_close(struct carrier *c)
 	/* It lingers: what still comes is taken, and lost. */
 	s->side[!side].out.swallowed = true;
 	s->side[!side].out.len = s->side[!side].out.arrived = 0;
+	s->side[!side].out.nflights = 0;
+	s->side[!side].out.landed = s->side[!side].out.total;
 }
 
 static const struct carrier_ops carrier_ops = {
@@ -303,12 +385,14 @@ end_read(struct endpoint *endpoint, void *buf, size_t len)
 {
 	struct sim_end *e = end_of(endpoint);
 	unsigned key = e->echo ? e->key ^ 1 : e->key;
-	size_t n, i;
+	size_t n;
 
 	if (e->fail) {
 		errno = ECONNRESET;
 		return -1;
 	}
+	if (e->most != 0 && len > e->most)
+		len = e->most;
 	n = piece(e->sim, len < e->supply ? len : (size_t)e->supply);
 	if (n == 0 && e->eof) {
 		e->eof_read = true;
@@ -319,10 +403,11 @@ end_read(struct endpoint *endpoint, void *buf, size_t len)
 		errno = EAGAIN;
 		return -1;
 	}
-	for (i = 0; i < n; i++)
-		((uint8_t *)buf)[i] = pattern(key, e->sent + i);
+	pattern_put(key, e->sent, buf, n);
 	e->sent += n;
 	e->supply -= n;
+	if (e->supply == 0 && !e->eof && !e->lazy)
+		endpoint->readable = false;
 	return (ssize_t)n;
 }
 
@@ -334,7 +419,7 @@ end_write(struct endpoint *endpoint, const struct iovec *iov, int count)
 	    &e->sim->pairs[e->key / 2].end[~e->key & 1];
 	unsigned key = other->echo ? e->key : e->key ^ 1;
 	uint64_t room = e->room;
-	size_t n, k, done = 0;
+	size_t n, done = 0;
 	int i;
 
 	if (!e->connected || e->shut)
@@ -351,10 +436,8 @@ end_write(struct endpoint *endpoint, const struct iovec *iov, int count)
 	room = piece(e->sim, room > (1 << 20) ? 1 << 20 : (size_t)room);
 	for (i = 0; i < count && room > 0; i++) {
 		n = iov[i].iov_len < room ? iov[i].iov_len : (size_t)room;
-		for (k = 0; k < n; k++)
-			if (((uint8_t *)iov[i].iov_base)[k] !=
-			    pattern(key, e->got + k))
-				e->corrupt = true;
+		if (!pattern_is(key, e->got, iov[i].iov_base, n))
+			e->corrupt = true;
 		e->got += n;
 		room -= n;
 		done += n;
@@ -447,6 +530,7 @@ init_end(struct sim *s, struct sim_pair *p, unsigned i, unsigned side)
 	    .sim = s,
 	    .side = side,
 	    .key = 2 * index + i,
+	    .lazy = index % 2 == 1,
 	    .room = SIM_UNLIMITED,
 	};
 }
@@ -456,7 +540,7 @@ new_pair(struct sim *s, unsigned opener, enum sim_answer answer)
 {
 	struct sim_pair *p = &s->pairs[s->npairs];
 
-	if (s->npairs == SIM_PAIRS)
+	if (s->npairs == s->max_pairs)
 		abort();
 	*p = (struct sim_pair){.answer = answer, .outcome = INS_REFUSED};
 	init_end(s, p, 0, opener);
@@ -577,8 +661,13 @@ sim_bare(const struct sim_config *config)
 	struct sim *s = calloc(1, sizeof(*s));
 	struct sim_side *d;
 
-	if (s == NULL ||
-	    (s->pairs = calloc(SIM_PAIRS, sizeof(s->pairs[0]))) == NULL)
+	if (s == NULL)
+		abort();
+	s->max_pairs = OR(config->pairs, SIM_PAIRS);
+	s->pairs = calloc(s->max_pairs, sizeof(s->pairs[0]));
+	s->streams[0] = calloc(s->max_pairs + 1, sizeof(*s->streams[0]));
+	s->streams[1] = calloc(s->max_pairs + 1, sizeof(*s->streams[1]));
+	if (s->pairs == NULL || s->streams[0] == NULL || s->streams[1] == NULL)
 		abort();
 	s->config = *config;
 	s->random = config->seed;
@@ -704,6 +793,8 @@ sim_free(struct sim *s)
 	ok &= complain(s->overrun, "a sender passed its grant", s, 0, 0);
 	free(s->side[0].out.data_ring);
 	free(s->side[1].out.data_ring);
+	free(s->streams[0]);
+	free(s->streams[1]);
 	free(s->pairs);
 	free(s);
 	return ok;
@@ -718,8 +809,8 @@ pipe_turn(struct sim *s, unsigned side)
 	bool happened = false, edge;
 	size_t n;
 
-	if (!p->hold && p->arrived < p->len) {
-		n = p->len - p->arrived;
+	if (!p->hold && p->arrived < pipe_due(s, p)) {
+		n = pipe_due(s, p) - p->arrived;
 		p->arrived += s->config.piece != 0 ? 1 + sim_random(s, n) : n;
 		if (to->session != NULL && to->open) {
 			to->carrier.readable = true;
@@ -781,19 +872,33 @@ sim_settle(struct sim *s)
 			abort();
 }
 
+/* When a timer runs or something arrives, on either side. */
+static uint64_t
+next_event(struct sim *s)
+{
+	uint64_t next = UINT64_MAX, at;
+	const struct sim_pipe *p;
+	unsigned side;
+
+	for (side = 0; side < 2; side++) {
+		at = timers_next(&s->side[side].driver.timers);
+		if (at < next)
+			next = at;
+		p = &s->side[side].out;
+		if (p->nflights > 0 && !p->hold &&
+		    p->flights[p->flight].at < next)
+			next = p->flights[p->flight].at;
+	}
+	return next;
+}
+
 void
 sim_pass(struct sim *s, uint64_t us)
 {
-	uint64_t until = s->now + us, next, other;
+	uint64_t until = s->now + us, next;
 
 	sim_settle(s);
-	for (;;) {
-		next = timers_next(&s->side[0].driver.timers);
-		other = timers_next(&s->side[1].driver.timers);
-		if (other < next)
-			next = other;
-		if (next > until)
-			break;
+	while ((next = next_event(s)) <= until) {
 		if (next > s->now)
 			s->now = next;
 		sim_settle(s);
@@ -802,10 +907,38 @@ sim_pass(struct sim *s, uint64_t us)
 	sim_settle(s);
 }
 
+void
+sim_tick(struct sim *s)
+{
+	uint64_t next = next_event(s);
+
+	if (next != UINT64_MAX && next > s->now)
+		s->now = next;
+}
+
+void
+sim_step(struct sim *s)
+{
+	sim_settle(s);
+	sim_tick(s);
+	sim_settle(s);
+}
+
 struct sim_pair *
 sim_open(struct sim *s, unsigned side, enum sim_answer answer)
 {
-	struct ins_open open = {.form = INS_FORM_PORT};
+	return sim_open_as(s, side, answer, INS_CLASS_AUTO, INS_WEIGHT_DEFAULT);
+}
+
+struct sim_pair *
+sim_open_as(struct sim *s, unsigned side, enum sim_answer answer,
+    enum ins_class class, unsigned weight)
+{
+	struct ins_open open = {
+	    .class = (uint8_t) class,
+	    .weight = (uint8_t)weight,
+	    .form = INS_FORM_PORT,
+	};
 	struct sim_pair *p;
 	struct stream *st;
 

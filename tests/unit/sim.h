@@ -15,7 +15,7 @@
 #include "tunnel/session.h"
 
 #define SIM_PAIRS	1200
-#define SIM_STREAMS	4096	/* identities that the checks follow */
+#define SIM_FLIGHTS	1024	/* pieces on their way that keep their time */
 #define SIM_UNLIMITED	SIZE_MAX
 
 enum { SERVER, CLIENT };
@@ -29,6 +29,7 @@ struct sim_end {
 	unsigned side, key;	/* what it sends is a function of key */
 	bool attached, connected;
 	bool echo;		/* sends back what it got */
+	bool lazy;		/* says that it is empty only when asked again */
 
 	/* Script. */
 	uint64_t supply;	/* bytes that may be read now */
@@ -36,6 +37,7 @@ struct sim_end {
 	bool fail;		/* a read finds a reset */
 	bool broken;		/* a write finds one */
 	uint64_t room;		/* bytes that it takes; SIM_UNLIMITED */
+	size_t most;		/* bytes that a read gives; 0: all */
 
 	/* Outcome. */
 	uint64_t sent, got;
@@ -70,6 +72,14 @@ struct sim_pipe {
 	bool broken;		/* a write fails */
 	bool hold;		/* nothing arrives */
 	uint64_t total;
+
+	/* With a delay or a rate: when what was written will arrive. */
+	struct {
+		uint64_t end, at;	/* of total; us */
+	} flights[SIM_FLIGHTS];
+	size_t flight, nflights;
+	uint64_t landed;		/* of total */
+	uint64_t sending_until;		/* us */
 
 	/* The decoder. */
 	uint8_t part[20000];
@@ -108,6 +118,9 @@ struct sim_config {
 	uint64_t memory;	/* session_memory; 0: 64 MiB */
 	uint64_t process;	/* memory; 0: 1 GiB */
 	uint64_t window_max;	/* 0: WINDOW_START, no growth */
+	uint64_t delay;		/* us, each way */
+	uint64_t rate;		/* bytes a second, each way; 0: any */
+	size_t pairs;		/* the most; 0: SIM_PAIRS */
 	uint64_t heartbeat;	/* us; 0: 5 s */
 	uint64_t stall;		/* us; 0: 30 s */
 	bool refuse_opens;	/* no open event */
@@ -123,10 +136,12 @@ struct sim {
 	struct sim_pair *pairs;
 	size_t npairs;
 	bool overrun;		/* a sender passed its grant */
-	/* By opener and low identity: by who sends. */
-	struct {
+	size_t max_pairs;
+	/* By opener, and low identity below max_pairs: by who sends. */
+	struct sim_direction {
 		uint64_t sent, grant, newest;
-	} streams[2][SIM_STREAMS][2];
+		uint64_t last;		/* where in the pipe its last data was */
+	} (*streams[2])[2];
 };
 
 /* NULL when memory ran out, by memory_fail() on either side only. */
@@ -155,9 +170,19 @@ sim_settle(struct sim *);
 void
 sim_pass(struct sim *, uint64_t us);
 
+/* Move the clock to the next thing that happens; nothing runs. */
+void
+sim_tick(struct sim *);
+/* Settle, tick, and settle. */
+void
+sim_step(struct sim *);
+
 /* A stream opened by side; its pair, or NULL with errno. */
 struct sim_pair *
 sim_open(struct sim *, unsigned side, enum sim_answer);
+struct sim_pair *
+sim_open_as(struct sim *, unsigned side, enum sim_answer, enum ins_class,
+    unsigned weight);
 /* Answer a SIM_LATER or SIM_NO_ENDPOINT. */
 void
 sim_answer(struct sim *, struct sim_pair *, enum ins_outcome);

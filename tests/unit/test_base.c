@@ -445,6 +445,123 @@ test_log_repeats(void)
 	CU_ASSERT_EQUAL(events, 100);
 }
 
+static void
+info(unsigned n)
+{
+	char text[16];
+
+	snprintf(text, sizeof(text), "%u", n);
+	log_event(LOG_INFO, "gathered", "n", text, NULL);
+}
+
+/* Whether text has the lines from..to, each once and in order, and no other. */
+static bool
+has_lines(const char *text, unsigned from, unsigned to)
+{
+	unsigned n;
+
+	for (; from <= to; from++) {
+		text = strstr(text, " info gathered n=");
+		if (text == NULL ||
+		    sscanf(text, " info gathered n=%u\n", &n) != 1 || n != from)
+			return false;
+		text += strlen(" info gathered");
+	}
+	return strstr(text, "gathered") == NULL;
+}
+
+static void
+test_log_gathers(void)
+{
+	const char *text;
+
+	log_gather(true);
+	capture_begin();
+	CU_ASSERT_FALSE(log_waiting());
+	info(1);
+	info(2);
+	CU_ASSERT_TRUE(log_waiting());
+	CU_ASSERT_STRING_EQUAL(capture_end(), "");
+	capture_begin();
+	log_flush();
+	CU_ASSERT_FALSE(log_waiting());
+	CU_ASSERT_TRUE(has_lines(capture_end(), 1, 2));
+	capture_begin();
+	log_flush();
+	CU_ASSERT_STRING_EQUAL(capture_end(), "");
+	/* Before a warning, and with it. */
+	info(3);
+	info(4);
+	capture_begin();
+	log_event(LOG_WARN, "gathered-warning", NULL);
+	CU_ASSERT_FALSE(log_waiting());
+	text = capture_end();
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "n=4\n"));
+	CU_ASSERT_PTR_NOT_NULL(strstr(text, "n=3\n"));
+	CU_ASSERT(strstr(text, "n=4\n") < strstr(text, "gathered-warning"));
+	CU_ASSERT(strstr(text, "n=3\n") < strstr(text, "n=4\n"));
+	info(5);
+	capture_begin();
+	log_gather(false);
+	CU_ASSERT_TRUE(has_lines(capture_end(), 5, 5));
+	capture_begin();
+	info(6);
+	CU_ASSERT_FALSE(log_waiting());
+	CU_ASSERT_TRUE(has_lines(capture_end(), 6, 6));
+}
+
+/* Written by itself when there is much of it; nothing is lost or split. */
+static void
+test_log_gathers_much(void)
+{
+	static char all[1 << 16];
+	unsigned n, writes = 0;
+	const char *text;
+	size_t len = 0;
+
+	log_gather(true);
+	for (n = 1; n <= 1000; n++) {
+		capture_begin();
+		info(n);
+		if (n == 1000)
+			log_flush();
+		text = capture_end();
+		writes += *text != '\0';
+		/* Whole lines. */
+		CU_ASSERT(*text == '\0' || text[strlen(text) - 1] == '\n');
+		memcpy(all + len, text, strlen(text));
+		len += strlen(text);
+	}
+	log_gather(false);
+	CU_ASSERT_TRUE(has_lines(all, 1, 1000));
+	CU_ASSERT(writes > 1 && writes < 100);
+}
+
+static void *
+gathers(void *unused)
+{
+	(void)unused;
+	log_gather(true);
+	info(1);
+	CU_ASSERT_TRUE(log_waiting());
+	log_gather(false);
+	return NULL;
+}
+
+/* Each thread by itself. */
+static void
+test_log_gathers_of_a_thread(void)
+{
+	pthread_t thread;
+
+	capture_begin();
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, gathers, NULL), 0);
+	pthread_join(thread, NULL);
+	info(2);
+	CU_ASSERT_FALSE(log_waiting());
+	CU_ASSERT_TRUE(has_lines(capture_end(), 1, 2));
+}
+
 static const struct unit_test tests[] = {
     {"allocator", test_allocator},
     {"pool: sizes", test_pool_sizes},
@@ -457,6 +574,9 @@ static const struct unit_test tests[] = {
     {"log: levels", test_log_levels},
     {"log: long line", test_log_long},
     {"log: repeats", test_log_repeats},
+    {"log: gathers", test_log_gathers},
+    {"log: gathers much", test_log_gathers_much},
+    {"log: gathers of a thread", test_log_gathers_of_a_thread},
     {NULL, NULL},
 };
 

@@ -21,6 +21,7 @@
 #define ERROR_SIZE 1024
 
 static const char *const type_names[] = {"tcp", "http"};
+static const char *const class_names[] = {"auto", "interactive", "bulk"};
 static const char *const dialect_names[] = {"extended", "classic"};
 static const char *const log_names[] = {"error", "warn", "info", "debug"};
 
@@ -34,10 +35,11 @@ dump_remote(FILE *out, const struct config_remote *r)
 	fprintf(out, "remote \"%s\" at line %d\n", r->name, r->line);
 	for (i = 0; i < r->nlisteners; i++) {
 		l = &r->listeners[i];
-		fprintf(out, "  %s %s -> %s at line %d\n", type_names[l->type],
+		fprintf(out, "  %s %s -> %s %s %u at line %d\n",
+		    type_names[l->type],
 		    hostport_format(&l->bind, bind, sizeof(bind)),
 		    hostport_format(&l->target, target, sizeof(target)),
-		    l->line);
+		    class_names[l->class], l->weight, l->line);
 	}
 }
 
@@ -52,6 +54,8 @@ dump(FILE *out, const struct config *c)
 	    log_names[c->log_level]);
 	fprintf(out, "heartbeat_interval %ju\nclassic_stall %ju\n",
 	    (uintmax_t)c->heartbeat_interval, (uintmax_t)c->classic_stall);
+	fprintf(out, "stream_window_max %ju\n",
+	    (uintmax_t)c->stream_window_max);
 	fprintf(out, "session_memory %ju\nmemory %ju\n",
 	    (uintmax_t)c->session_memory, (uintmax_t)c->memory);
 	fprintf(out, "bind %s\n",
@@ -242,7 +246,7 @@ test_example_defaults(void)
 			keys++;
 		}
 	}
-	CU_ASSERT(keys == 13);
+	CU_ASSERT(keys == 14);
 	CU_ASSERT_STRING_EQUAL(dumps[0], dumps[1]);
 	free(dumps[0]);
 	free(dumps[1]);

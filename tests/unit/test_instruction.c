@@ -664,6 +664,60 @@ test_fields(void)
 	CU_ASSERT_FALSE(with_field(18, 1, ones, 1));
 }
 
+/* An InsOpen with its target and these bytes behind it; its weight, or 0. */
+static unsigned
+weight_of(const char *fields, size_t len)
+{
+	static const uint8_t head[] = {0, 0, 0, 0, 0, 1, 0, 2, 0, 0, 0, 0, 0, 0,
+	    0x40, 0, 0x80, 1, 0, 3, 1, 0, 80};
+	uint8_t payload[64];
+	struct ins_open o;
+
+	memcpy(payload, head, sizeof(head));
+	memcpy(payload + sizeof(head), fields, len);
+	return ins_open_decode(payload, sizeof(head) + len, &o) == INS_OK ?
+	    o.weight :
+	    0;
+}
+
+static void
+test_weight(void)
+{
+	uint8_t buf[INS_ENCODE_MAX];
+	struct ins_open o = {
+	    .identity = 1,
+	    .window = INS_WINDOW_MIN,
+	    .form = INS_FORM_PORT,
+	    .port = 80,
+	};
+	struct ins_open again;
+	size_t without, n;
+	unsigned w;
+
+	CU_ASSERT_EQUAL(weight_of("", 0), INS_WEIGHT_DEFAULT);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\1\1", 5), 1);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\1\144", 5), INS_WEIGHT_MAX);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\1\0", 5), 0);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\1\145", 5), 0);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\1\377", 5), 0);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\0", 4), 0);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\2\0\1", 6), 0);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\1", 4), 0);
+	CU_ASSERT_EQUAL(weight_of("\0\4\0\1\7\0\4\0\1\7", 10), 0);
+	/* It is another field with the top bit, which is not known. */
+	CU_ASSERT_EQUAL(weight_of("\200\4\0\1\7", 5), 0);
+	/* Said only where it is not the default. */
+	without = ins_open_encode(buf, sizeof(buf), &o);
+	for (w = 1; w <= INS_WEIGHT_MAX; w++) {
+		o.weight = (uint8_t)w;
+		n = ins_open_encode(buf, sizeof(buf), &o);
+		CU_ASSERT_EQUAL(n - without, w == INS_WEIGHT_DEFAULT ? 0 : 5);
+		CU_ASSERT_EQUAL_FATAL(ins_open_decode(buf + 6, n - 6, &again),
+		    INS_OK);
+		CU_ASSERT_EQUAL(again.weight, w);
+	}
+}
+
 /* An InsOpen with this target alone. */
 static enum ins_status
 target_status(const char *target, unsigned len, uint64_t window)
@@ -803,6 +857,7 @@ static const struct unit_test tests[] = {
     {"every number", test_numbers},
     {"names", test_names},
     {"fields", test_fields},
+    {"weight", test_weight},
     {"InsOpen's values", test_open_values},
     {"other values", test_other_values},
     {"texts", test_texts},

@@ -2,10 +2,13 @@
  * Timers, the driver, the event loop, the resolver and addresses.
  */
 #include <errno.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "memory.h"
@@ -502,6 +505,52 @@ test_listen(void)
 	CU_ASSERT_PTR_NULL(error);
 }
 
+static int
+option(int fd, int level, int name)
+{
+	socklen_t len = sizeof(int);
+	int value = -1;
+
+	CU_ASSERT_EQUAL(getsockopt(fd, level, name, &value, &len), 0);
+	return value;
+}
+
+/* What listens is tuned, and what it accepts has that from it. */
+static void
+test_tuned(void)
+{
+	struct address a = address_loopback(AF_INET, 0);
+	int listener = address_listen(&a, false), other, fd;
+	struct carrier *c;
+	struct memory m;
+	struct loop loop;
+	bool connected;
+
+	memory_init(&m);
+	CU_ASSERT_EQUAL_FATAL(loop_init(&loop, &m.allocator), 0);
+	CU_ASSERT_EQUAL(getsockname(listener, &a.sa, &a.len), 0);
+	other = address_connect(&a, &connected);
+	CU_ASSERT_FATAL(other >= 0);
+	CU_ASSERT_TRUE(connected);
+	CU_ASSERT(option(other, IPPROTO_TCP, TCP_NODELAY) != 0);
+	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK);
+	CU_ASSERT_FATAL(fd >= 0);
+	CU_ASSERT(option(fd, IPPROTO_TCP, TCP_NODELAY) != 0);
+	CU_ASSERT(option(fd, SOL_SOCKET, SO_KEEPALIVE) != 0);
+	CU_ASSERT(option(fd, IPPROTO_TCP, TCP_KEEPIDLE) <= 60);
+	CU_ASSERT(option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT) != CARRIER_UNSENT);
+	c = tcp_carrier_new(&loop, fd);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(c);
+	CU_ASSERT_EQUAL(option(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT),
+	    CARRIER_UNSENT);
+	CU_ASSERT(option(fd, IPPROTO_TCP, TCP_NODELAY) != 0);
+	close(other);
+	c->ops->close(c);
+	loop_close(&loop);
+	CU_ASSERT_EQUAL(m.held, 0);
+	close(listener);
+}
+
 /* Of no other family than two, and never more than there is room for. */
 static void
 test_address_take(void)
@@ -533,6 +582,8 @@ test_address_take(void)
 
 /* A socket with bytes that nobody read, and the other end of it. */
 struct finishing {
+	struct timer look; /* at what waits to be read */
+	int unread, same;
 	struct tcp tcp;
 	struct loop loop;
 	struct memory memory;
@@ -554,6 +605,30 @@ on_gone(struct tcp *t)
 	CU_ASSERT_EQUAL(t->watch.fd, -1);
 	f->gone++;
 	loop_stop(&f->loop);
+}
+
+static int
+unread(const struct finishing *f)
+{
+	int n = -1;
+
+	CU_ASSERT_EQUAL(ioctl(f->tcp.watch.fd, FIONREAD, &n), 0);
+	return n;
+}
+
+/* Stop when there are bytes that nobody has read for ten looks. */
+static void
+on_look(struct timer *t)
+{
+	struct finishing *f = container_of(t, struct finishing, look);
+	int n = unread(f);
+
+	f->same = n > 0 && n == f->unread ? f->same + 1 : 0;
+	f->unread = n;
+	if (f->same == 10)
+		loop_stop(&f->loop);
+	else
+		timer_set(&f->loop.driver.timers, t, loop_clock() + 20 * MS);
 }
 
 static void
@@ -621,6 +696,55 @@ test_finish(void)
 	finishing_close(&f);
 }
 
+/* Sends without end and without waiting; until it is refused. */
+static void *
+send_on(void *argument)
+{
+	static const char text[16384] = "";
+	const struct finishing *f = argument;
+	size_t sent = 0;
+	ssize_t n;
+
+	while ((n = send(f->other, text, sizeof(text), MSG_NOSIGNAL)) > 0)
+		sent += (size_t)n;
+	return (void *)sent;
+}
+
+/*
+ * Of a sender without end so much is discarded, then it waits for room that
+ * does not come.
+ */
+static void
+test_finish_has_a_bound(void)
+{
+	int size = 65536;
+	struct finishing f;
+	pthread_t thread;
+	void *sent;
+
+	finishing_init(&f);
+	/* What the kernel holds is no more than this, both ways. */
+	setsockopt(f.other, SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+	setsockopt(f.tcp.watch.fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
+	f.tcp.readable = true;
+	tcp_finish(&f.tcp, on_gone);
+	CU_ASSERT_EQUAL_FATAL(pthread_create(&thread, NULL, send_on, &f), 0);
+	f.look.expired = on_look;
+	timer_set(&f.loop.driver.timers, &f.look, loop_clock());
+	loop_run(&f.loop);
+	/* Its time is not over, and what it has is not read. */
+	CU_ASSERT_EQUAL_FATAL(f.gone, 0);
+	CU_ASSERT(unread(&f) > 0);
+	/* It is closed with bytes in it: the sender is told. */
+	loop_close(&f.loop);
+	CU_ASSERT_EQUAL(f.gone, 1);
+	pthread_join(thread, &sent);
+	CU_ASSERT((size_t)sent >= TCP_LINGER_BYTES);
+	CU_ASSERT((size_t)sent <= TCP_LINGER_BYTES + 16384 + 8 * (size_t)size);
+	CU_ASSERT_EQUAL(f.memory.held, 0);
+	close(f.other);
+}
+
 static const struct unit_test tests[] = {
     {"timers", test_timers},
     {"work", test_work},
@@ -631,7 +755,9 @@ static const struct unit_test tests[] = {
     {"addresses", test_addresses},
     {"address take", test_address_take},
     {"listen", test_listen},
+    {"tuned", test_tuned},
     {"finish", test_finish},
+    {"finish has a bound", test_finish_has_a_bound},
     {NULL, NULL},
 };
 

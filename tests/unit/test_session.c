@@ -432,7 +432,7 @@ test_limit_crosses_credit(void)
 	CU_ASSERT_EQUAL(b->used, WINDOW_START);
 	s->side[CLIENT].out.hold = false;
 	opener(p)->supply = 1000000;
-	sim_settle(s);
+	sim_pass(s, SECOND);
 	CU_ASSERT_EQUAL(acceptor(p)->got, 1100000);
 	CU_ASSERT_TRUE(sim_free(s));
 }

@@ -21,6 +21,12 @@ random_sim(enum ins_dialect dialect, uint64_t seed)
 	c.piece = (size_t[]){0, 1, 7, 300, 20000}[sim_random(&r, 5)];
 	c.capacity = (size_t[]){64, 1500, 65536, 262144}[sim_random(&r, 4)];
 	c.memory = (uint64_t[]){1 << 20, 64 << 20}[sim_random(&r, 2)];
+	c.window_max = (uint64_t[]){0, 20000, 32 << 20}[sim_random(&r, 3)];
+	/* Far away, now and then; in small pipes it would take for ever. */
+	if (c.capacity >= 65536 && sim_random(&r, 3) == 0) {
+		c.delay = 1 + sim_random(&r, 50 * MS);
+		c.rate = (uint64_t[]){0, 300000, 50000000}[sim_random(&r, 3)];
+	}
 	/* Time stands still for stopped readers: none is to stall. */
 	c.stall = 10000 * (uint64_t)SECOND;
 	return sim_new(&c);
@@ -40,7 +46,9 @@ random_event(struct sim *s)
 		    (unsigned)sim_random(s, 2) :
 		    SERVER;
 
-		sim_open(s, side, (enum sim_answer)sim_random(s, 3));
+		sim_open_as(s, side, (enum sim_answer)sim_random(s, 3),
+		    (enum ins_class)sim_random(s, 3),
+		    1 + (unsigned)sim_random(s, INS_WEIGHT_MAX));
 		return;
 	}
 	i = sim_random(s, s->npairs);
@@ -108,6 +116,8 @@ drain(struct sim *s)
 	/* A paused carrier may hold opens back that are to be answered. */
 	do {
 		sim_settle(s);
+		for (i = 0; i < 600 && s->config.delay != 0; i++)
+			sim_pass(s, SECOND);
 		waits = false;
 		for (i = 0; i < s->npairs; i++) {
 			p = &s->pairs[i];

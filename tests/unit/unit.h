@@ -25,6 +25,8 @@ extern const struct unit_suite suite_instruction;
 extern const struct unit_suite suite_net;
 extern const struct unit_suite suite_oom;
 extern const struct unit_suite suite_path;
+extern const struct unit_suite suite_scheduler;
 extern const struct unit_suite suite_session;
+extern const struct unit_suite suite_window;
 
 #endif
