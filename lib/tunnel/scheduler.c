@@ -15,6 +15,11 @@
 #define METER_MS 50
 #define METER_MAX 65536
 #define METER_PART 32 /* of what the path bears in METER_MS */
+/*
+ * Most of a round for a weight of 10, whatever a frame is: in a longer round a
+ * socket whose buffer the kernel left small has less than its part.
+ */
+#define PART_MAX 65536
 #define BULK_PART 10 /* of all bytes: the least that bulk gets */
 #define BESIDE_US (100 * MS)
 
@@ -59,7 +64,9 @@ meter(const struct session *s, struct stream *st, size_t n)
 void
 scheduler_add(struct session *s, struct stream *st)
 {
-	st->deficit = 0;
+	/* What it owes stays: one may be emptied by every read. */
+	if (st->deficit > 0)
+		st->deficit = 0;
 	list_append(is_interactive(s, st)          ? &s->fresh :
 		st->class == INS_CLASS_INTERACTIVE ? &s->express :
 						     &s->bulk,
@@ -111,6 +118,8 @@ pull(struct session *s, struct stream *st, size_t most)
 		stream_local_end(st);
 	else if (errno != EAGAIN)
 		stream_local_failure(st, errno);
+	else
+		st->emptied = true;
 	return 0;
 }
 
@@ -154,7 +163,8 @@ scheduler_fresh(struct session *s)
 static int32_t
 quantum(const struct stream *st, size_t frame)
 {
-	size_t n = frame * st->weight / INS_WEIGHT_DEFAULT;
+	size_t part = frame < PART_MAX ? frame : PART_MAX;
+	size_t n = part * st->weight / INS_WEIGHT_DEFAULT;
 
 	return (int32_t)(n < PATH_FRAME_MIN ? PATH_FRAME_MIN : n);
 }
@@ -227,17 +237,18 @@ scheduler_bulk(struct session *s)
 
 	while (!list_empty(list) && s->end_code == 0 &&
 	    s->tx.queued < QUEUE_MAX && got + PATH_FRAME_MIN <= frame) {
-		if (!has_room(s) && !due) {
-			path_bind(&s->tx.path);
-			stream_stalled(container_of(list->next, struct stream,
-					   ready),
-			    STALL_PATH);
+		if (!has_room(s) && !due)
 			break;
-		}
 		got += take_turn(s, list, frame, frame - got);
 	}
 	if (list == &s->bulk && got > 0)
 		s->ahead = 0;
+	/* Here: nothing may call again before there is room. */
+	if (!list_empty(list) && !has_room(s)) {
+		path_bind(&s->tx.path);
+		stream_stalled(container_of(list->next, struct stream, ready),
+		    STALL_PATH);
+	}
 	return got > 0;
 }
 
