@@ -2,6 +2,8 @@
 
 #include <stdbool.h>
 
+#define STEP_MIN 65536 /* a part of a step is no less */
+
 void
 budget_init(struct budget *b, uint64_t total, uint64_t reserve)
 {
@@ -15,10 +17,14 @@ budget_init(struct budget *b, uint64_t total, uint64_t reserve)
 static bool
 take(_Atomic uint64_t *used, uint64_t n, uint64_t limit)
 {
-	if (atomic_fetch_add(used, n) + n <= limit)
-		return true;
-	atomic_fetch_sub(used, n);
-	return false;
+	uint64_t old = atomic_load(used);
+
+	/* Never above the limit for a moment: others would be refused. */
+	do
+		if (n > limit || old > limit - n)
+			return false;
+	while (!atomic_compare_exchange_weak(used, &old, old + n));
+	return true;
 }
 
 /* What stands above WINDOW_FIRST counts twice: in its half, and in all. */
@@ -46,13 +52,17 @@ budget_raise(struct budget *session, struct budget *process, uint64_t window,
 {
 	uint64_t n = goal - window;
 
-	if (goal <= window || !take_above(session, n))
+	if (goal <= window)
 		return window;
-	if (!take_above(process, n)) {
-		give_above(session, n);
-		return window;
-	}
-	return goal;
+	do {
+		if (take_above(session, n)) {
+			if (take_above(process, n))
+				return window + n;
+			give_above(session, n);
+		}
+		n /= 2;
+	} while (window >= WINDOW_START && n >= STEP_MIN);
+	return window;
 }
 
 uint64_t

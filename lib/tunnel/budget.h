@@ -32,8 +32,9 @@ uint64_t
 budget_open(struct budget *session, struct budget *process);
 
 /*
- * Raise a window to goal while there is room for it in both; the window that
- * there is now.
+ * Raise a window to goal; from WINDOW_START on also by a half, a quarter, ...
+ * of what lacks, as there is room for it in both.  The window that there is
+ * now.
  */
 uint64_t
 budget_raise(struct budget *session, struct budget *process,

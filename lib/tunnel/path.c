@@ -76,7 +76,7 @@ note_rate(struct path *p, uint64_t rate)
 	size_t i;
 
 	/* One in which there was nothing more to send says little. */
-	if (!p->bound && rate <= p->rate)
+	if (!p->bound && !p->held && rate <= p->rate)
 		return;
 	p->rates[p->next_rate] = rate;
 	p->next_rate = (p->next_rate + 1) % PATH_RATES;
@@ -96,7 +96,7 @@ double_up(struct path *p, uint64_t us)
 	if (p->rate > p->doubling_rate + p->doubling_rate / 4) {
 		p->doubling_rate = p->rate;
 		p->flat = 0;
-	} else if (us > p->rtt_min + p->rtt_min / 2 + QUEUED_US) {
+	} else if (p->held || us > p->rtt_min + p->rtt_min / 2 + QUEUED_US) {
 		p->doubling = false;
 		return;
 	} else if (p->bound && ++p->flat == FLAT_TRIPS) {
@@ -182,7 +182,7 @@ path_acked(struct path *p, uint64_t acked, uint64_t now)
 		double_up(p, us);
 	if (!p->doubling)
 		follow(p);
-	p->bound = false;
+	p->bound = p->held = false;
 }
 
 uint64_t

@@ -16,7 +16,8 @@
 
 #define PATH_LIMIT_FIRST 65536
 #define PATH_LIMIT_MIN	16384
-#define PATH_LIMIT_NEAR	524288		/* most, where PATH_NEAR_US holds */
+/* The most where PATH_NEAR_US holds: one frame comes while one is taken. */
+#define PATH_LIMIT_NEAR	(2 * PATH_FRAME_MAX)
 #define PATH_NEAR_US	1000		/* a round trip below it: no distance */
 #define PATH_SLACK_US	4000		/* of the rate, above the round trip */
 #define PATH_FRAME_US	2000		/* of the rate: a frame */
@@ -52,6 +53,7 @@ struct path {
 	uint64_t sent;
 	uint64_t acked;		/* when the burst's mark was set */
 	bool bound;		/* the limit held something back since */
+	bool held;		/* the carrier did */
 
 	uint64_t rates[PATH_RATES];
 	size_t next_rate;
@@ -87,6 +89,16 @@ path_bind(struct path *p)
 	p->bound = true;
 }
 
+/*
+ * Something waits for the carrier's socket: the limit is above what the path
+ * bears now, whatever was learnt before.
+ */
+static inline void
+path_hold(struct path *p)
+{
+	p->held = true;
+}
+
 /* The peer has acknowledged up to acked. */
 void
 path_acked(struct path *, uint64_t acked, uint64_t now);
@@ -100,9 +112,9 @@ size_t
 path_frame(const struct path *);
 
 /*
- * The same two beside interactive streams: where distance and line are no
- * matter, what a key stroke waits for is the time that the processes take for
- * what is before it.
+ * Frame and limit beside interactive streams.  Near, where distance and line
+ * are no matter, a key stroke waits for the time that the processes take for
+ * what is before it: there the limit is lower as well.
  */
 size_t
 path_frame_beside(const struct path *);

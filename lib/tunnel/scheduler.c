@@ -20,6 +20,8 @@
  * socket whose buffer the kernel left small has less than its part.
  */
 #define PART_MAX 65536
+#define DEBT_FRAMES 4
+#define PART_MIN 256 /* of a weight of 1 on a slow line */
 #define BULK_PART 10 /* of all bytes: the least that bulk gets */
 #define BESIDE_US (100 * MS)
 
@@ -166,7 +168,7 @@ quantum(const struct stream *st, size_t frame)
 	size_t part = frame < PART_MAX ? frame : PART_MAX;
 	size_t n = part * st->weight / INS_WEIGHT_DEFAULT;
 
-	return (int32_t)(n < PATH_FRAME_MIN ? PATH_FRAME_MIN : n);
+	return (int32_t)(n < PART_MIN ? PART_MIN : n);
 }
 
 /*
@@ -186,6 +188,9 @@ take_turn(struct session *s, struct list *list, size_t frame, size_t most)
 	}
 	/* Out of the list first: reading may end the stream. */
 	list_remove(&st->ready);
+	/* What was owed when frames were larger is not worth waiting for. */
+	if (st->deficit < -DEBT_FRAMES * (int32_t)frame)
+		st->deficit = -DEBT_FRAMES * (int32_t)frame;
 	if (st->deficit <= 0)
 		st->deficit += quantum(st, frame);
 	if (st->deficit > 0) {
@@ -241,7 +246,7 @@ scheduler_bulk(struct session *s)
 			break;
 		got += take_turn(s, list, frame, frame - got);
 	}
-	if (list == &s->bulk && got > 0)
+	if (got > 0 ? list == &s->bulk : list_empty(&s->bulk))
 		s->ahead = 0;
 	/* Here: nothing may call again before there is room. */
 	if (!list_empty(list) && !has_room(s)) {

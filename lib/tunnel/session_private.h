@@ -49,6 +49,7 @@ struct stream {
 	bool connected : 1;		/* the endpoint takes data */
 	bool shut : 1;			/* the endpoint was told the end */
 	bool emptied : 1;		/* the last read left nothing behind */
+	bool short_of_memory : 1;	/* its window could not be raised */
 
 	/* To the peer: scheduler.c. */
 	struct list ready;		/* session->fresh, ->express, ->bulk */

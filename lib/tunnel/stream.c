@@ -81,6 +81,18 @@ window_start(const struct session *s)
 						     WINDOW_START;
 }
 
+static void
+raise_window(struct stream *st, uint64_t goal)
+{
+	struct session *s = st->session;
+
+	st->window =
+	    budget_raise(&s->budget, s->config.process, st->window, goal);
+	st->short_of_memory = st->window < goal;
+	if (st->short_of_memory)
+		stream_stalled(st, STALL_MEMORY);
+}
+
 struct stream *
 stream_new(struct session *s, const struct ins_open *open,
     enum stream_state state)
@@ -98,8 +110,6 @@ stream_new(struct session *s, const struct ins_open *open,
 		errno = ENOMEM;
 		return NULL;
 	}
-	window = budget_raise(&s->budget, s->config.process, window,
-	    window_start(s));
 	st->session = s;
 	st->identity = open->identity;
 	st->class = open->class;
@@ -107,6 +117,8 @@ stream_new(struct session *s, const struct ins_open *open,
 	st->emptied = true;
 	st->state = (uint8_t)state;
 	st->window = window;
+	raise_window(st, window_start(s));
+	window = st->window;
 	/* Before we have answered, what came ahead of the answer is bounded. */
 	st->rx_granted = !session_extended(s) ? UINT64_MAX :
 	    state == STREAM_CONNECTING        ? INS_WINDOW_MIN :
@@ -143,11 +155,11 @@ stream_stalls(const struct stream *st)
 	const struct session *s = st->session;
 	unsigned stalls = 0;
 
-	if (st->queue != NULL)
+	if (st->queue != NULL && st->connected)
 		stalls |= STALL_READER;
 	if (!session_extended(s) && !list_empty(&st->waiting))
 		stalls |= STALL_PAUSED;
-	if (st->window < window_start(s))
+	if (st->short_of_memory)
 		stalls |= STALL_MEMORY;
 	if (st->state == STREAM_OVER || st->local_done ||
 	    !st->endpoint->readable)
@@ -425,7 +437,8 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 			b = pool_get(&st->session->driver->pool, len);
 			if (b == NULL)
 				return false;
-			stream_stalled(st, STALL_READER);
+			if (st->connected)
+				stream_stalled(st, STALL_READER);
 			/* Never NULL: the queue's head or a next. */
 			*st->tail = b; /* NOLINT(*NullDereference) */
 			st->tail = &b->next;
@@ -438,17 +451,6 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 		len -= n;
 	}
 	return true;
-}
-
-static void
-raise_window(struct stream *st, uint64_t goal)
-{
-	struct session *s = st->session;
-
-	st->window =
-	    budget_raise(&s->budget, s->config.process, st->window, goal);
-	if (st->window < goal)
-		stream_stalled(st, STALL_MEMORY);
 }
 
 static void

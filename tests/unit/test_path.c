@@ -191,9 +191,8 @@ test_paths(void)
 		CU_ASSERT(got >= (double)paths[i].least);
 		CU_ASSERT(l.worst_queue <= paths[i].rtt + 20 * MS);
 		CU_ASSERT(l.path.limit <= MOST);
-		if (paths[i].rtt < PATH_NEAR_US)
-			CU_ASSERT(l.worst_limit <= PATH_LIMIT_NEAR ||
-			    l.path.limit <= PATH_LIMIT_NEAR);
+		if (l.path.rtt_min < PATH_NEAR_US)
+			CU_ASSERT(l.path.limit <= PATH_LIMIT_NEAR);
 		line_free(&l);
 	}
 }
@@ -251,6 +250,40 @@ test_changes(void)
 	line_free(&l);
 }
 
+/*
+ * The line gets slower while its queue holds less than the limit: then the
+ * carrier's socket holds the sender back, and the limit never does.
+ */
+static void
+test_held_by_the_carrier(void)
+{
+	uint64_t now, tick = 100, room = 250000;
+	struct line l;
+	size_t frame;
+
+	line_init(&l, 1000, 20 * MS);
+	run(&l, 0, 5 * SECOND, tick);
+	l.rate = 20 * 1000000 / 8;
+	for (now = 5 * SECOND; now < 65 * SECOND; now += tick) {
+		receive(&l, now);
+		while (take(&l.acks, now, &l.acked))
+			path_acked(&l.path, l.acked, now);
+		frame = path_frame(&l.path);
+		if (l.sent - l.received >= room)
+			path_hold(&l.path);
+		else if (l.sent - l.acked < l.path.limit)
+			transmit(&l, now, frame);
+		else
+			path_bind(&l.path);
+		path_sent(&l.path, l.sent, l.acked,
+		    l.sent - l.received < room &&
+			l.sent - l.acked < l.path.limit,
+		    now);
+	}
+	CU_ASSERT(l.path.limit < room / 2);
+	line_free(&l);
+}
+
 /* Acknowledgements of nothing, in one instant, and none at all. */
 static void
 test_odd(void)
@@ -280,6 +313,7 @@ static const struct unit_test tests[] = {
     {"slow", test_slow},
     {"little to send", test_little_to_send},
     {"changes", test_changes},
+    {"held by the carrier", test_held_by_the_carrier},
     {"odd", test_odd},
     {NULL, NULL},
 };
