@@ -8,6 +8,9 @@ Rows:   direct    load generator -> path -> application
         ours-1    load generator -> proxy-server <- path <- remote-client with
                   `tunnels: 1` -> application
         ours      the same with the defaults
+        ours-256KiB, ours-2MiB
+                  the same with windows of at most that, to show what they
+                  are for
         ssh       `ssh -R`: sshd where the proxy-server is
         frp, rathole, chisel
 Cells:  one-down, one-up      Mbit/s of one stream
@@ -266,6 +269,19 @@ def row_ours(stack):
     return ours(stack, "")
 
 
+def row_window(size):
+    """One tunnel whose windows stay small, to see what they are for."""
+    def row(stack):
+        line = f"stream_window_max: {size}\n"
+        with_it = stack.options.server_yaml
+        stack.options.server_yaml = [*with_it, line]
+        try:
+            return ours(stack, "tunnels: 1\n" + line)
+        finally:
+            stack.options.server_yaml = with_it
+    return row
+
+
 def row_ssh(stack):
     application = stack.application()
     port = free_port()
@@ -348,6 +364,8 @@ ROWS = {
     "direct": (row_direct, []),
     "ours-1": (row_ours_1, []),
     "ours": (row_ours, []),
+    "ours-256KiB": (row_window("256KiB"), []),
+    "ours-2MiB": (row_window("2MiB"), []),
     "ssh": (row_ssh, ["ssh", "sshd", "ssh-keygen"]),
     "frp": (row_frp, ["frps", "frpc"]),
     "rathole": (row_rathole, ["rathole"]),

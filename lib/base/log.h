@@ -3,8 +3,9 @@
  * Any thread; lines never mix.  A line is one write(2), but on a thread that
  * gathers them (log_gather()), where those of info and debug wait for
  * log_flush(): a write for each stream that ends would cost as much as a
- * tenth of the stream.  A failing write loses what it was given, and nothing
- * else.
+ * tenth of the stream.  So lines of different threads may come some
+ * milliseconds out of the order of their times, and a crash loses those that
+ * wait.  A failing write loses what it was given, and nothing else.
  *
  *	struct log_line l;
  *

@@ -92,7 +92,8 @@ address_connect(const struct address *, bool *connected);
  * kernel, which follows the path better than a number does.
  *
  * address_listen() and address_connect() have called it: what is accepted
- * inherits it from its listener.
+ * inherits it from its listener.  To a loopback address there is no keepalive:
+ * nobody vanishes there.
  */
 void
 address_tune(int fd);

@@ -27,7 +27,7 @@
  * TCP put in front) and begins no fifth.
  */
 #define PATH_FRAME_MAX	(4 * 65483 - 12)
-#define PATH_FRAME_BESIDE (2 * 65483 - 12)	/* beside interactive streams */
+#define PATH_FRAME_BESIDE (3 * 65483 - 12)	/* beside interactive streams */
 #define PATH_RATES	10		/* round trips that are remembered */
 #define PATH_FORGET_US	10000000	/* the smallest round trip, after it */
 
