@@ -175,6 +175,22 @@ session_receive(struct session *);
 void
 session_unblock(struct session *, struct stream *);
 
+/* credit.c */
+
+/* Give a new stream's window what it begins with, while there is room. */
+void
+credit_open(struct stream *);
+/* Bytes reached the endpoint: the window may grow, a credit be due. */
+void
+credit_delivered(struct stream *);
+/* What a credit would say now; false: none is due. */
+bool
+credit_due(struct stream *, uint64_t *offset);
+
+/* stall.c: at the end of a stream, for the debug log. */
+void
+stall_log(const struct stream *);
+
 /* scheduler.c */
 
 /* Put a stream that may be read where it belongs. */
@@ -282,9 +298,6 @@ stream_stalled(struct stream *st, enum stall why)
 {
 	st->stalls |= (uint8_t)why;
 }
-/* What a credit would say now; false: none is due. */
-bool
-stream_credit(struct stream *, uint64_t *offset);
 /* The session ended. */
 void
 stream_orphan(struct stream *);

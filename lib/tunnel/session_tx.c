@@ -196,7 +196,7 @@ encode_credits(struct session *s)
 	while (!list_empty(&s->credits)) {
 		st = container_of(s->credits.next, struct stream, waiting);
 		c.identity = st->identity;
-		if (!stream_credit(st, &c.offset)) {
+		if (!credit_due(st, &c.offset)) {
 			list_remove(&st->waiting);
 			continue;
 		}

@@ -4,10 +4,7 @@
 #include "tunnel/session_private.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
-
-#include "base/log.h"
 
 #define QUEUE_IOV 16
 #define ILLEGAL 0xff
@@ -73,26 +70,6 @@ stream_find(struct session *s, uint64_t identity)
 	return n != NULL ? container_of(n, struct stream, node) : NULL;
 }
 
-/* How far a window of WINDOW_FIRST is raised as soon as there is room. */
-static uint64_t
-window_start(const struct session *s)
-{
-	return s->config.window_max < WINDOW_START ? s->config.window_max :
-						     WINDOW_START;
-}
-
-static void
-raise_window(struct stream *st, uint64_t goal)
-{
-	struct session *s = st->session;
-
-	st->window =
-	    budget_raise(&s->budget, s->config.process, st->window, goal);
-	st->short_of_memory = st->window < goal;
-	if (st->short_of_memory)
-		stream_stalled(st, STALL_MEMORY);
-}
-
 struct stream *
 stream_new(struct session *s, const struct ins_open *open,
     enum stream_state state)
@@ -117,7 +94,7 @@ stream_new(struct session *s, const struct ins_open *open,
 	st->emptied = true;
 	st->state = (uint8_t)state;
 	st->window = window;
-	raise_window(st, window_start(s));
+	credit_open(st);
 	window = st->window;
 	/* Before we have answered, what came ahead of the answer is bounded. */
 	st->rx_granted = !session_extended(s) ? UINT64_MAX :
@@ -147,45 +124,6 @@ uint64_t
 stream_window(const struct stream *st)
 {
 	return st->window;
-}
-
-unsigned
-stream_stalls(const struct stream *st)
-{
-	const struct session *s = st->session;
-	unsigned stalls = 0;
-
-	if (st->queue != NULL && st->connected)
-		stalls |= STALL_READER;
-	if (!session_extended(s) && !list_empty(&st->waiting))
-		stalls |= STALL_PAUSED;
-	if (st->short_of_memory)
-		stalls |= STALL_MEMORY;
-	if (st->state == STREAM_OVER || st->local_done ||
-	    !st->endpoint->readable)
-		return stalls;
-	if (st->tx_limit == st->tx_sent)
-		stalls |= STALL_CREDIT;
-	if (!list_empty(&st->ready) && !scheduler_has_work(s))
-		stalls |= STALL_PATH;
-	if (!list_empty(&st->ready) && !s->carrier->writable)
-		stalls |= STALL_CARRIER;
-	return stalls;
-}
-
-const char *
-stall_format(unsigned stalls, char *buf)
-{
-	static const char *const names[STALLS] = {"credit", "path", "carrier",
-	    "reader", "memory", "paused"};
-	char *p = buf;
-	int i;
-
-	*p = '\0';
-	for (i = 0; i < STALLS; i++)
-		if ((stalls & 1u << i) != 0)
-			p += sprintf(p, "%s%s", p == buf ? "" : ",", names[i]);
-	return buf;
 }
 
 static void
@@ -227,21 +165,6 @@ over(struct stream *st)
 	list_append(&s->over, &st->active);
 }
 
-static void
-log_stalls(const struct stream *st)
-{
-	char text[STALL_TEXT_MAX];
-	struct log_line l;
-
-	if (st->stalls == 0 || !log_begin(&l, LOG_DEBUG, "stalls"))
-		return;
-	log_number(&l, "session", st->session->config.id);
-	log_number(&l, "identity", st->identity);
-	log_number(&l, "window", st->window);
-	log_text(&l, "stalled_by", stall_format(st->stalls, text));
-	log_end(&l);
-}
-
 /* Report: before the endpoint, whose owner the report's user may be, goes. */
 static void
 report(struct stream *st)
@@ -258,7 +181,7 @@ report(struct stream *st)
 	    .user = st->user,
 	};
 
-	log_stalls(st);
+	stall_log(st);
 	if (st->endpoint != NULL)
 		st->endpoint->stream = NULL;
 	s->config.events->finished(s, &r);
@@ -453,79 +376,6 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 	return true;
 }
 
-static void
-begin_epoch(struct stream *st)
-{
-	st->mark_at = st->session->driver->now;
-	st->mark = st->rx_delivered;
-}
-
-/*
- * A window is too small for its path when half of it goes by within two round
- * trips; and a larger one is of use only where the endpoint takes it all.
- */
-static void
-grow_window(struct stream *st)
-{
-	struct session *s = st->session;
-	uint64_t now = s->driver->now, goal = 2 * st->window;
-
-	if (st->queue != NULL) {
-		begin_epoch(st);
-		return;
-	}
-	if (goal > s->config.window_max)
-		goal = s->config.window_max;
-	if (now - st->mark_at > 2 * s->tx.path.rtt)
-		begin_epoch(st);
-	else if (st->rx_delivered - st->mark >= st->window / 2) {
-		if (goal > st->window)
-			raise_window(st, goal);
-		begin_epoch(st);
-	}
-}
-
-/* How far a credit would go: what was delivered, and a window more. */
-static uint64_t
-grantable(const struct stream *st)
-{
-	return st->rx_delivered + st->window;
-}
-
-bool
-stream_credit(struct stream *st, uint64_t *offset)
-{
-	struct session *s = st->session;
-
-	if (st->state != STREAM_OPEN)
-		return false;
-	if (st->window == WINDOW_FIRST)
-		raise_window(st, window_start(s));
-	*offset = grantable(st);
-	return *offset > st->rx_granted;
-}
-
-/* Bytes were delivered: credit goes back at each eighth of the window. */
-static void
-delivered(struct stream *st)
-{
-	struct session *s = st->session;
-
-	if (!session_extended(s)) {
-		if (st->queued < st->window / 2)
-			session_unblock(s, st);
-		return;
-	}
-	if (st->state != STREAM_OPEN)
-		return;
-	grow_window(st);
-	if (!list_empty(&st->waiting) ||
-	    grantable(st) < st->rx_granted + st->window / 8)
-		return;
-	list_append(&s->credits, &st->waiting);
-	session_wake(s);
-}
-
 /* A classic peer cannot be told to wait: its carrier is not read meanwhile. */
 static void
 block(struct stream *st)
@@ -569,7 +419,7 @@ stream_data(struct stream *st, const uint8_t *data, size_t len)
 	if (st->queue != NULL && st->connected && e->writable && !flush(st))
 		return;
 	block(st);
-	delivered(st);
+	credit_delivered(st);
 }
 
 void
@@ -650,7 +500,7 @@ stream_ready(struct stream *st)
 	if (st->connected && st->queue != NULL && st->endpoint->writable) {
 		if (!flush(st))
 			return;
-		delivered(st);
+		credit_delivered(st);
 		if (st->queue == NULL) {
 			/* What settles may free it: read it first. */
 			stream_want(st);
@@ -761,7 +611,7 @@ stream_answer(struct stream *st, enum ins_outcome outcome, const char *reason)
 		st->state = STREAM_PEER_DONE;
 	if (st->queue != NULL && !flush(st))
 		return;
-	delivered(st);
+	credit_delivered(st);
 	session_watch_grant(st->session, st);
 	stream_want(st);
 	settle(st);
