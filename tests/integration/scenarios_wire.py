@@ -3221,8 +3221,11 @@ class RandomPeer:
                     and self.rng.random() < 0.5:
                 self.number += 1
                 x = RandomStream(self.rng, self.number)
-                self.begin(x)
-                self.streams.append(x)
+                try:
+                    self.begin(x)
+                    self.streams.append(x)
+                except ConnectionResetError:
+                    pass    # no memory for it: refused before connect() ended
             self.turn()
         self.p.quiet = False
         self.p.auto_ack = True
