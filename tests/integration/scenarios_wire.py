@@ -2824,7 +2824,8 @@ def check_askers(t, connect, refused, memory, check, over):
         p.pump()
         p.inbox.clear()
     p.expect_end(E_NOT_READ)
-    t.ok(p.rx_offset > 900 * KIB, f"ended after {p.rx_offset} bytes")
+    # The answers to the last read of ours were never sent: 260 KiB of opens.
+    t.ok(p.rx_offset > 700 * KIB, f"ended after {p.rx_offset} bytes")
     check()
     # Data for a stream that is over costs nothing, and is no offence.
     p = connect()
