@@ -115,10 +115,10 @@ test_fair_to_small_sockets(void)
 
 /* In either direction: the acceptor learns the weight from InsOpen. */
 static void
-test_weights(void)
+shares_follow_weights(uint64_t rate, uint64_t us)
 {
 	static const unsigned weights[] = {1, 10, 100, 10, 1};
-	struct sim *s = path_sim(MS, 100000000, 8 * MIB);
+	struct sim *s = path_sim(MS, rate, 8 * MIB);
 	uint64_t got[2][5], sum[2] = {0, 0}, part;
 	unsigned i, k, total = 0;
 	struct sim_pair *p;
@@ -139,7 +139,7 @@ test_weights(void)
 	for (k = 0; k < 2; k++)
 		for (i = 0; i < 5; i++)
 			got[k][i] = s->pairs[i].end[k].got;
-	sim_pass(s, 3 * SECOND);
+	sim_pass(s, us);
 	for (k = 0; k < 2; k++)
 		for (i = 0; i < 5; i++) {
 			got[k][i] = s->pairs[i].end[k].got - got[k][i];
@@ -152,6 +152,14 @@ test_weights(void)
 			CU_ASSERT(got[k][i] * 10 <= part * 12);
 		}
 	CU_ASSERT_TRUE(sim_free(s));
+}
+
+static void
+test_weights(void)
+{
+	shares_follow_weights(100000000, 3 * SECOND);
+	/* A slow line, where a frame is a few KiB. */
+	shares_follow_weights(2500000, 20 * SECOND);
 }
 
 /* Its reads are small, its share is not. */
