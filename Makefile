@@ -41,7 +41,7 @@ CPPFLAGS += -D_GNU_SOURCE -DPORT_PROXY_VERSION='"$(VERSION)"' \
 	-Iprotocol -Ilib -I.
 CFLAGS   += -std=c11 $(OPT) $(WARN) $(HARDEN) -pthread
 LDFLAGS  += $(OPT) $(LDHARDEN) -pthread
-LDLIBS   += -lyaml -lxxhash
+LDLIBS   += -lyaml -lxxhash -lcrypto
 
 LIB_SRC    := $(wildcard protocol/*.c lib/*/*.c)
 SERVER_SRC := $(wildcard proxy-server/*.c)

@@ -37,6 +37,7 @@ build    pkg-config             pkg-config       pkgconf          pkgconf       
 build    header:stdio.h         libc6-dev        glibc-devel      musl-dev        glibc
 build    pkg:yaml-0.1           libyaml-dev      libyaml-devel    yaml-dev        libyaml
 build    pkg:libxxhash          libxxhash-dev    xxhash-devel     xxhash-dev      xxhash
+build    pkg:libcrypto          libssl-dev       openssl-devel    openssl-dev     openssl
 build    header:http_parser.h   libhttp-parser-dev http-parser-devel http-parser-dev http-parser
 demo     curl                   curl             curl             curl            curl
 demo     nc                     netcat-openbsd   netcat           netcat-openbsd  openbsd-netcat

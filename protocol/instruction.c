@@ -18,6 +18,8 @@ static const struct kind kinds[] = {
     {INS_REGISTER, "InsRegister", 0, INS_REGISTER_MAX},
     {INS_REGISTERED, "InsRegistered", 0, INS_CONTROL_MAX},
     {INS_END, "InsEnd", 2, INS_CONTROL_MAX},
+    {INS_RESUME, "InsResume", 0, INS_REGISTER_MAX},
+    {INS_RESUMED, "InsResumed", 0, INS_CONTROL_MAX},
     {INS_ACK, "InsAck", 8, 8},
     {INS_PING, "InsPing", 8, 8},
     {INS_PONG, "InsPong", 8, 8},
@@ -27,6 +29,7 @@ static const struct kind kinds[] = {
     {INS_RESET, "InsReset", 8, 8},
     {INS_CREDIT, "InsCredit", 14, 14},
     {INS_LIMIT, "InsLimit", 22, 22},
+    {INS_GO_AWAY, "InsGoAway", 2, INS_CONTROL_MAX},
 };
 
 static const struct kind *
@@ -234,6 +237,9 @@ ins_end_text(unsigned code)
 	    [INS_END_NOT_HELD] = "not held",
 	    [INS_END_UNREAD] = "answers not read",
 	    [INS_END_SILENT] = "silent",
+	    [INS_END_UNKNOWN_SESSION] = "unknown session",
+	    [INS_END_NOT_RESUMED] = "cannot be resumed",
+	    [INS_END_FINISHED] = "finished",
 	};
 
 	return TEXT_OF(t, code, "unknown reason");

@@ -27,6 +27,8 @@ enum ins_number {
 	INS_REGISTER		= 0xC201,
 	INS_REGISTERED		= 0xC202,
 	INS_END			= 0xC203,
+	INS_RESUME		= 0xC204,
+	INS_RESUMED		= 0xC205,
 	INS_ACK			= 0xC210,
 	INS_PING		= 0xC211,
 	INS_PONG		= 0xC212,
@@ -36,6 +38,7 @@ enum ins_number {
 	INS_RESET		= 0x8223,
 	INS_CREDIT		= 0x8224,
 	INS_LIMIT		= 0x8225,
+	INS_GO_AWAY		= 0x8226,
 };
 
 #define INS_MUST_UNDERSTAND	0x8000u	/* of numbers and of field types */
@@ -55,6 +58,9 @@ enum ins_number {
 #define INS_SKIP_MAX	65536	/* an unknown instruction that may be skipped */
 #define INS_NONCE_SIZE	32
 #define INS_INSTANCE_SIZE 16
+#define INS_SECRET_SIZE	32
+#define INS_PROOF_SIZE	32
+#define INS_RESUME_MS_MAX 86400000	/* a day */
 #define INS_VERSION	1
 
 #define INS_DATA_HEAD	12	/* u16, u48, u32 */
@@ -135,10 +141,26 @@ struct ins_register {
 	struct ins_bytes held;		/* u64 each, big-endian: ins_held() */
 	bool standby;
 	struct ins_bytes software;
+	uint64_t resume;		/* ms; 0: not resumable */
 };
 
 struct ins_registered {
 	uint64_t session;
+	uint64_t resume;		/* ms; 0: not resumable */
+	const uint8_t *secret;		/* INS_SECRET_SIZE; NULL: not resumable */
+};
+
+struct ins_resume {
+	struct ins_register who;	/* but for standby and resume */
+	uint64_t session;
+	uint64_t attempt;
+	uint64_t offset;
+	const uint8_t *proof;		/* INS_PROOF_SIZE */
+};
+
+struct ins_resumed {
+	uint64_t offset;
+	const uint8_t *proof;
 };
 
 enum ins_end_code {
@@ -154,8 +176,12 @@ enum ins_end_code {
 	INS_END_NOT_HELD	= 10,
 	INS_END_UNREAD		= 11,
 	INS_END_SILENT		= 12,
+	INS_END_UNKNOWN_SESSION	= 13,
+	INS_END_NOT_RESUMED	= 14,
+	INS_END_FINISHED	= 15,
 };
 
+/* InsEnd and InsGoAway. */
 struct ins_end {
 	uint16_t code;
 	struct ins_bytes text;
@@ -253,6 +279,11 @@ enum ins_status
 ins_registered_decode(const uint8_t *payload, size_t len,
     struct ins_registered *);
 enum ins_status
+ins_resume_decode(const uint8_t *payload, size_t len, struct ins_resume *);
+enum ins_status
+ins_resumed_decode(const uint8_t *payload, size_t len,
+    struct ins_resumed *);
+enum ins_status
 ins_end_decode(const uint8_t *payload, size_t len, struct ins_end *);
 enum ins_status
 ins_offset_decode(const uint8_t *payload, size_t len, uint64_t *);
@@ -291,7 +322,14 @@ size_t
 ins_registered_encode(uint8_t *buf, size_t cap,
     const struct ins_registered *);
 size_t
+ins_resume_encode(uint8_t *buf, size_t cap, const struct ins_resume *);
+size_t
+ins_resumed_encode(uint8_t *buf, size_t cap, const struct ins_resumed *);
+size_t
 ins_end_encode(uint8_t *buf, size_t cap, uint16_t code, const char *text);
+size_t
+ins_go_away_encode(uint8_t *buf, size_t cap, uint16_t code,
+    const char *text);
 size_t
 ins_open_encode(uint8_t *buf, size_t cap, const struct ins_open *);
 size_t
@@ -313,7 +351,7 @@ ins_offset_encode(uint8_t *buf, size_t cap, uint16_t number, uint64_t value);
 void
 ins_data_head_encode(uint8_t *buf, uint64_t identity, uint32_t length);
 
-/* Room that every control instruction but InsRegister fits in. */
+/* Room that every control instruction but InsRegister and InsResume fits in. */
 #define INS_ENCODE_MAX	(6 + INS_CONTROL_MAX)
 
 #endif

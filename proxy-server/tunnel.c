@@ -103,7 +103,7 @@ static const struct session_events events = {
 static int
 tell_registered(const struct tunnel *t)
 {
-	struct ins_registered g = {t->id};
+	struct ins_registered g = {.session = t->id};
 	uint8_t buf[INS_ENCODE_MAX];
 	size_t n = ins_registered_encode(buf, sizeof(buf), &g);
 

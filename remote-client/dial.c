@@ -208,9 +208,9 @@ on_ended(struct session *s, unsigned code, const char *why)
 }
 
 static const struct session_events events = {
-    application_open,
-    application_finished,
-    on_ended,
+    .open = application_open,
+    .finished = application_finished,
+    .ended = on_ended,
 };
 
 struct wake_message {

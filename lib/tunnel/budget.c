@@ -1,7 +1,5 @@
 #include "tunnel/budget.h"
 
-#include <stdbool.h>
-
 #define STEP_MIN 65536 /* a part of a step is no less */
 
 void
@@ -10,6 +8,8 @@ budget_init(struct budget *b, uint64_t total, uint64_t reserve)
 	uint64_t aside = total / 8 > reserve ? total / 8 : reserve;
 
 	b->limit = total > aside ? total - aside : 0;
+	b->aside = aside;
+	atomic_init(&b->kept, 0);
 	atomic_init(&b->used, 0);
 	atomic_init(&b->above, 0);
 }

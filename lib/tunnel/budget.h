@@ -9,6 +9,7 @@
 #define TUNNEL_BUDGET_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define WINDOW_FIRST	16384	/* what every stream gets */
@@ -18,6 +19,8 @@ struct budget {
 	uint64_t limit;		/* for windows, bytes */
 	_Atomic uint64_t used;	/* granted, all of it */
 	_Atomic uint64_t above;	/* granted above WINDOW_FIRST */
+	uint64_t aside;		/* for what is kept until acknowledged */
+	_Atomic uint64_t kept;	/* of that, all sessions together */
 };
 
 /*
@@ -47,5 +50,26 @@ budget_close(struct budget *session, struct budget *process,
 uint64_t
 budget_lower(struct budget *session, struct budget *process,
     uint64_t window);
+
+/* Bytes are kept until they are acknowledged, and are no more. */
+static inline void
+budget_keep(struct budget *process, uint64_t n)
+{
+	atomic_fetch_add_explicit(&process->kept, n, memory_order_relaxed);
+}
+
+static inline void
+budget_unkeep(struct budget *process, uint64_t n)
+{
+	atomic_fetch_sub_explicit(&process->kept, n, memory_order_relaxed);
+}
+
+/* Whether all that was set aside for them is used up. */
+static inline bool
+budget_kept_all(struct budget *process)
+{
+	return atomic_load_explicit(&process->kept, memory_order_relaxed) >=
+	    process->aside;
+}
 
 #endif

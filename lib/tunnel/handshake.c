@@ -134,6 +134,31 @@ take_registered(struct handshake *h, struct handshake_event *e,
 }
 
 static enum handshake_status
+take_resume(struct handshake *h, struct handshake_event *e,
+    const uint8_t *payload, size_t len)
+{
+	if (!h->server || !h->hello)
+		return bad(e, INS_END_PROTOCOL,
+		    "InsResume where it has no place");
+	if (ins_resume_decode(payload, len, &e->resume) != INS_OK)
+		return bad(e, INS_END_PROTOCOL, "malformed InsResume");
+	if (!ins_name_valid(e->resume.who.name.data, e->resume.who.name.len))
+		return bad(e, INS_END_BAD_NAME, "malformed name");
+	return HANDSHAKE_RESUME;
+}
+
+static enum handshake_status
+take_resumed(struct handshake *h, struct handshake_event *e,
+    const uint8_t *payload, size_t len)
+{
+	if (h->server || !h->hello ||
+	    ins_resumed_decode(payload, len, &e->resumed) != INS_OK)
+		return bad(e, INS_END_PROTOCOL,
+		    "malformed or misplaced InsResumed");
+	return HANDSHAKE_RESUMED;
+}
+
+static enum handshake_status
 take_end(struct handshake_event *e, const uint8_t *payload, size_t len)
 {
 	if (ins_end_decode(payload, len, &e->end) != INS_OK)
@@ -154,6 +179,10 @@ take(struct handshake *h, struct handshake_event *e,
 		return take_register(h, e, payload, head->length);
 	case INS_REGISTERED:
 		return take_registered(h, e, payload, head->length);
+	case INS_RESUME:
+		return take_resume(h, e, payload, head->length);
+	case INS_RESUMED:
+		return take_resumed(h, e, payload, head->length);
 	case INS_END:
 		return take_end(e, payload, head->length);
 	default:
@@ -168,7 +197,7 @@ has_place(uint16_t number)
 {
 	return number == INS_INITIAL_REMOTE || number == INS_HELLO ||
 	    number == INS_REGISTER || number == INS_REGISTERED ||
-	    number == INS_END;
+	    number == INS_RESUME || number == INS_RESUMED || number == INS_END;
 }
 
 enum handshake_status

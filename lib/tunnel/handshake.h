@@ -28,6 +28,8 @@ enum handshake_status {
 	HANDSHAKE_HELLO,	/* answer it: hello */
 	HANDSHAKE_REGISTER,	/* server: registration */
 	HANDSHAKE_REGISTERED,	/* client: registered */
+	HANDSHAKE_RESUME,	/* server: resume */
+	HANDSHAKE_RESUMED,	/* client: resumed */
 	HANDSHAKE_END,		/* client: refused: end */
 	HANDSHAKE_BAD,		/* code and why; no more calls */
 };
@@ -38,6 +40,8 @@ struct handshake_event {
 	struct ins_hello hello;
 	struct ins_register registration;
 	struct ins_registered registered;
+	struct ins_resume resume;
+	struct ins_resumed resumed;
 	struct ins_end end;
 	enum ins_end_code code;
 	const char *why;

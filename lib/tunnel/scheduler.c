@@ -147,7 +147,7 @@ scheduler_fresh(struct session *s)
 	list_init(&batch);
 	list_take(&batch, &s->fresh);
 	while (!list_empty(&batch) && s->end_code == 0 &&
-	    s->tx.queued < QUEUE_MAX) {
+	    s->tx.queue.queued < QUEUE_MAX && !session_tx_full(s)) {
 		st = container_of(batch.next, struct stream, ready);
 		list_remove(&st->ready);
 		if (!may_read(st) || pull(s, st, frame_of(s)) == 0)
@@ -223,7 +223,7 @@ has_room(const struct session *s)
 	    is_beside(s) ? path_limit_beside(&s->tx.path) : s->tx.path.limit;
 
 	return !session_extended(s) ||
-	    s->tx.sent + s->tx.queued - s->tx.acked < limit;
+	    s->tx.queue.sent + s->tx.queue.queued - s->tx.queue.acked < limit;
 }
 
 static struct list *
@@ -240,8 +240,8 @@ scheduler_bulk(struct session *s)
 	bool due = scheduler_bulk_due(s);
 	struct list *list = next_list(s);
 
-	while (!list_empty(list) && s->end_code == 0 &&
-	    s->tx.queued < QUEUE_MAX && got + PATH_FRAME_MIN <= frame) {
+	while (!list_empty(list) && s->end_code == 0 && !session_tx_full(s) &&
+	    s->tx.queue.queued < QUEUE_MAX && got + PATH_FRAME_MIN <= frame) {
 		if (!has_room(s) && !due)
 			break;
 		got += take_turn(s, list, frame, frame - got);
@@ -273,6 +273,8 @@ scheduler_stalled(struct session *s)
 bool
 scheduler_has_work(const struct session *s)
 {
+	if (session_tx_full(s))
+		return false;
 	if (!list_empty(&s->fresh))
 		return true;
 	return (!list_empty(&s->bulk) || !list_empty(&s->express)) &&

@@ -11,6 +11,7 @@
 #include "base/log.h"
 
 #define SESSION_RESERVE 65536 /* PROTOCOL.md, "What a peer may cost" */
+#define MISSES_DEFAULT 3
 
 void
 session_wake(struct session *s)
@@ -29,8 +30,25 @@ session_fail(struct session *s, enum ins_end_code code, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(s->end_why, sizeof(s->end_why), format, ap);
 	va_end(ap);
-	if (s->carrier != NULL)
+	if (!s->ended)
 		session_wake(s);
+}
+
+void
+session_lose(struct session *s, const char *format, ...)
+{
+	va_list ap;
+
+	if (s->lost || s->end_code != 0)
+		return;
+	va_start(ap, format);
+	vsnprintf(s->end_why, sizeof(s->end_why), format, ap);
+	va_end(ap);
+	if (s->config.resume > 0)
+		s->lost = true;
+	else
+		s->end_code = INS_END_SILENT;
+	session_wake(s);
 }
 
 void
@@ -49,13 +67,14 @@ cancel_all(struct session *s)
 	timer_cancel(t, &s->limit);
 	timer_cancel(t, &s->stall);
 	timer_cancel(t, &s->answer);
+	timer_cancel(t, &s->resume);
 	work_cancel(&s->run);
 }
 
 void
 session_reap(struct session *s)
 {
-	if (s->carrier != NULL || s->closing || s->alive > 0)
+	if (!s->ended || s->closing || s->alive > 0)
 		return;
 	cancel_all(s);
 	list_remove(&s->node);
@@ -68,11 +87,13 @@ tear_down(struct session *s)
 {
 	struct hash_node *n;
 
-	s->closing = true;
+	s->closing = s->ended = true;
 	cancel_all(s);
-	if (session_extended(s) && !s->peer_ended)
-		session_tx_end(s, s->end_code, s->end_why);
-	s->carrier->ops->close(s->carrier);
+	if (s->carrier != NULL) {
+		if (session_extended(s) && !s->peer_ended)
+			session_tx_end(s, s->end_code, s->end_why);
+		s->carrier->ops->close(s->carrier);
+	}
 	s->carrier = NULL;
 	while ((n = hash_any(&s->streams)) != NULL)
 		stream_orphan(container_of(n, struct stream, node));
@@ -84,19 +105,130 @@ tear_down(struct session *s)
 	session_reap(s);
 }
 
+/* Go on without a carrier, until there is another one or time is up. */
+static void
+park(struct session *s)
+{
+	struct timers *t = &s->driver->timers;
+
+	timer_cancel(t, &s->ack);
+	timer_cancel(t, &s->heartbeat);
+	timer_cancel(t, &s->answer);
+	if (s->carrier != NULL)
+		s->carrier->ops->close(s->carrier);
+	s->carrier = NULL;
+	s->lost = false;
+	session_tx_park(s);
+	session_rx_park(s);
+	timer_set(t, &s->resume, s->driver->now + s->config.resume);
+}
+
+/* All streams of one under go-away are over, and all of it has arrived. */
+static bool
+is_finished(const struct session *s)
+{
+	const struct send_queue *q = &s->tx.queue;
+
+	return s->going && s->config.server && s->streams.count == 0 &&
+	    q->queued == 0 && (!session_extended(s) || q->acked == q->sent);
+}
+
 static void
 on_run(struct work *w)
 {
 	struct session *s = container_of(w, struct session, run);
 
-	if (s->carrier == NULL)
+	if (s->ended)
 		return;
-	if (s->end_code == 0 && s->carrier->readable && list_empty(&s->blocked))
+	if (s->carrier != NULL && s->end_code == 0 && s->carrier->readable &&
+	    list_empty(&s->blocked))
 		session_receive(s);
-	if (s->end_code == 0)
+	if (s->carrier != NULL && s->end_code == 0 && !s->lost)
 		session_transmit(s);
+	if (s->end_code == 0 && is_finished(s))
+		session_fail(s, INS_END_FINISHED, "finished");
 	if (s->end_code != 0)
 		tear_down(s);
+	else if (s->lost) {
+		park(s);
+		if (s->config.events->parked != NULL)
+			s->config.events->parked(s, s->end_why);
+	}
+}
+
+static void
+on_resume(struct timer *t)
+{
+	struct session *s = container_of(t, struct session, resume);
+
+	if (!s->held_on)
+		session_fail(s, INS_END_SILENT,
+		    "not resumed within resume_timeout");
+}
+
+bool
+session_is_parked(const struct session *s)
+{
+	return s->carrier == NULL && !s->ended;
+}
+
+bool
+session_is_going(const struct session *s)
+{
+	return s->going;
+}
+
+void
+session_hold_on(struct session *s, bool on)
+{
+	s->held_on = on;
+	if (!on && session_is_parked(s) && !s->resume.set)
+		on_resume(&s->resume);
+}
+
+bool
+session_resumable(const struct session *s, uint64_t offset)
+{
+	const struct send_queue *q = &s->tx.queue;
+
+	return !s->ended && s->end_code == 0 && s->config.resume > 0 &&
+	    offset >= q->acked && offset <= q->sent;
+}
+
+uint64_t
+session_let_go(struct session *s)
+{
+	park(s);
+	return s->rx.counted;
+}
+
+void
+session_go_away(struct session *s, enum ins_end_code code, const char *why)
+{
+	uint8_t *p;
+
+	if (s->going_said || s->end_code != 0 || s->ended)
+		return;
+	s->going = s->going_said = true;
+	session_wake(s);
+	if (!session_extended(s))
+		return;
+	p = session_control(s, INS_ENCODE_MAX);
+	if (p != NULL)
+		session_control_done(s,
+		    ins_go_away_encode(p, INS_ENCODE_MAX, (uint16_t)code, why));
+}
+
+void
+session_told_to_go(struct session *s, const struct ins_end *end)
+{
+	char why[INS_TEXT_MAX + 1];
+
+	s->going = true;
+	memcpy(why, end->text.data, end->text.len);
+	why[end->text.len] = '\0';
+	if (s->config.events->going != NULL)
+		s->config.events->going(s, end->code, why);
 }
 
 static void
@@ -108,7 +240,9 @@ on_carrier(void *owner)
 static uint64_t
 silence_allowed(const struct session *s)
 {
-	uint64_t us = SILENT_INTERVALS * s->config.heartbeat;
+	uint64_t us = (uint64_t)(s->config.misses != 0 ? s->config.misses :
+							 MISSES_DEFAULT) *
+	    s->config.heartbeat;
 
 	if (!session_extended(s) && us < CLASSIC_SILENCE)
 		return CLASSIC_SILENCE;
@@ -138,7 +272,7 @@ log_path(const struct session *s)
 		return;
 	log_number(&l, "session", s->config.id);
 	log_number(&l, "streams", s->streams.count);
-	log_number(&l, "unacknowledged", s->tx.sent - s->tx.acked);
+	log_number(&l, "unacknowledged", s->tx.queue.sent - s->tx.queue.acked);
 	log_number(&l, "limit", p->limit);
 	log_number(&l, "bytes_per_second", p->rate);
 	log_number(&l, "round_trip_us", p->rtt);
@@ -160,7 +294,7 @@ on_heartbeat(struct timer *t)
 		idle = 0;
 	}
 	if (idle >= silence_allowed(s)) {
-		session_fail(s, INS_END_SILENT, "nothing came for %llu ms",
+		session_lose(s, "nothing came for %llu ms",
 		    (unsigned long long)(idle / MS));
 		return;
 	}
@@ -265,30 +399,41 @@ on_stall(struct timer *t)
 		timer_set(&s->driver->timers, &s->stall, next);
 }
 
+static void
+take_carrier(struct session *s, struct carrier *carrier)
+{
+	uint64_t now = s->driver->now;
+
+	s->rx.last = now;
+	timer_set(&s->driver->timers, &s->heartbeat,
+	    now +
+		(session_extended(s) || s->config.server ? s->config.heartbeat :
+							   CLASSIC_BEAT));
+	s->carrier = carrier;
+	carrier->notify = on_carrier;
+	carrier->owner = s;
+	session_wake(s);
+}
+
 struct session *
 session_new(const struct session_config *config, struct carrier *carrier)
 {
 	struct driver *d = config->driver;
 	struct session *s;
-	uint64_t seed, retained;
+	uint64_t seed;
 
 	s = allocator_new(d->allocator, sizeof(*s));
 	if (s == NULL)
 		return NULL;
 	s->config = *config;
 	s->driver = d;
-	s->tx.spare = pool_get(&d->pool, BUFFER_MIN);
-	if (s->tx.spare == NULL) {
+	budget_init(&s->budget, config->memory, SESSION_RESERVE);
+	if (session_tx_init(s) < 0) {
 		allocator_free(d->allocator, s);
 		return NULL;
 	}
 	driver_random(d, &seed, sizeof(seed));
 	hash_init(&s->streams, d->allocator, seed);
-	budget_init(&s->budget, config->memory, SESSION_RESERVE);
-	/* What is unacknowledged has to fit where it will be retained. */
-	retained = config->memory - s->budget.limit;
-	path_init(&s->tx.path,
-	    retained > PATH_LIMIT_FIRST ? retained : PATH_LIMIT_FIRST);
 	work_init(&s->run, on_run);
 	list_init(&s->fresh);
 	list_init(&s->express);
@@ -297,25 +442,29 @@ session_new(const struct session_config *config, struct carrier *carrier)
 	list_init(&s->active);
 	list_init(&s->over);
 	list_init(&s->blocked);
-	session_tx_init(s);
 	s->ack.expired = on_ack;
 	s->heartbeat.expired = on_heartbeat;
 	s->limit.expired = on_limit;
 	s->stall.expired = on_stall;
 	s->answer.expired = on_answer;
-	s->rx.last = d->now;
-	timer_set(&d->timers, &s->heartbeat,
-	    d->now +
-		(session_extended(s) || config->server ? config->heartbeat :
-							 CLASSIC_BEAT));
+	s->resume.expired = on_resume;
+	list_append(config->all, &s->node);
 	/* How far the peer is, before its own bytes are in the way. */
 	s->tx.ping_due = session_extended(s);
-	list_append(config->all, &s->node);
-	s->carrier = carrier;
-	carrier->notify = on_carrier;
-	carrier->owner = s;
-	session_wake(s);
+	take_carrier(s, carrier);
 	return s;
+}
+
+void
+session_resume(struct session *s, struct carrier *carrier, uint64_t offset)
+{
+	timer_cancel(&s->driver->timers, &s->resume);
+	s->held_on = false;
+	session_tx_resume(s, offset);
+	/* What we have counted is what the peer was told. */
+	s->rx.acked = s->rx.counted;
+	s->rx.acked_at = s->driver->now;
+	take_carrier(s, carrier);
 }
 
 void
@@ -329,7 +478,7 @@ session_end_all(struct list *all, enum ins_end_code code, const char *why)
 	for (i = all->next; i != all; i = next) {
 		next = i->next;
 		s = container_of(i, struct session, node);
-		if (s->carrier == NULL)
+		if (s->ended)
 			continue;
 		session_fail(s, code, "%s", why);
 		tear_down(s);
@@ -375,8 +524,8 @@ struct session_offsets
 session_offsets(const struct session *s)
 {
 	return (struct session_offsets){
-	    s->tx.sent,
-	    s->tx.acked,
+	    s->tx.queue.sent,
+	    s->tx.queue.acked,
 	    s->rx.counted,
 	    s->rx.acked,
 	};

@@ -68,6 +68,13 @@ struct session_events {
 	/* A stream is over; it is freed after this. */
 	void (*finished)(struct session *, const struct stream_report *);
 	/*
+	 * The carrier was lost and closed; the session keeps its streams for
+	 * config.resume, until session_resume().  NULL: not of interest.
+	 */
+	void (*parked)(struct session *, const char *why);
+	/* The peer said go-away.  NULL: not of interest. */
+	void (*going)(struct session *, unsigned code, const char *why);
+	/*
 	 * The session is over: its carrier is closed, its streams are reset,
 	 * but those that are over and still deliver what they got.  The caller
 	 * does not touch it again.
@@ -84,6 +91,13 @@ struct session_config {
 	uint64_t memory;		/* bytes: session_memory */
 	uint64_t window_max;		/* bytes: stream_window_max */
 	uint64_t heartbeat;		/* us: heartbeat_interval */
+	unsigned misses;		/* heartbeat_misses; 0: 3 */
+	/*
+	 * us: how long it is kept without a carrier; 0: it ends with it and
+	 * nothing is kept.  The same at both ends.
+	 */
+	uint64_t resume;
+	uint64_t resume_memory;		/* bytes */
 	uint64_t stall;			/* us: classic_stall */
 	/*
 	 * us: how long the answer to an open may wait, so that it leaves
@@ -109,6 +123,41 @@ session_input(struct session *, const uint8_t *data, size_t len);
 /* End it at the end of this turn; code and why are told to the peer. */
 void
 session_end(struct session *, enum ins_end_code code, const char *why);
+
+/* Whether it has no carrier. */
+bool
+session_is_parked(const struct session *);
+
+/*
+ * Say go-away, once: no stream is opened by this end or asked of the other
+ * any more, those that are there go on.  The proxy-server's session ends by
+ * itself when the last is over and all of it has arrived.
+ */
+void
+session_go_away(struct session *, enum ins_end_code code, const char *why);
+/* Whether either end said it. */
+bool
+session_is_going(const struct session *);
+
+/*
+ * Resuming, in this order: whether the peer can have counted up to offset of
+ * what we sent; let go of the carrier, if there is one, and tell how far we
+ * have counted; go on with a carrier whose peer stands at offset.  Between
+ * the last two nothing else is called; without the last it stays parked.
+ */
+bool
+session_resumable(const struct session *, uint64_t offset);
+uint64_t
+session_let_go(struct session *);
+void
+session_resume(struct session *, struct carrier *, uint64_t offset);
+
+/*
+ * While on, config.resume may pass without ending the session: the outcome of
+ * an attempt is not known.
+ */
+void
+session_hold_on(struct session *, bool on);
 
 /*
  * End at once every session of a worker's list, and every stream that still

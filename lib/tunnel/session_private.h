@@ -6,12 +6,12 @@
 
 #include "base/table.h"
 #include "tunnel/path.h"
+#include "tunnel/send_queue.h"
 #include "tunnel/session.h"
 
 #define CLASSIC_PROGRESS 65536	/* taken within classic_stall: not stalled */
 #define CLASSIC_BEAT	SECOND
 #define CLASSIC_SILENCE	(5 * SECOND)
-#define SILENT_INTERVALS 3
 #define ACK_BYTES	65536
 #define ACK_PAUSE	(1 * MS)
 #define ACK_LATEST	(100 * MS)
@@ -77,12 +77,17 @@ struct session {
 	struct session_config config;
 	struct list node;		/* config.all */
 	struct driver *driver;
-	struct carrier *carrier;	/* NULL: ended */
+	struct carrier *carrier;	/* NULL: parked, or ended */
 	struct work run;
 	struct budget budget;
 	size_t alive;			/* streams, those over included */
+	bool ended;
 	bool closing;			/* torn down at this moment */
 	bool peer_ended;		/* InsEnd came: it is not answered */
+	bool lost;			/* the carrier failed: park */
+	bool going;			/* a go-away was sent or came */
+	bool going_said;		/* ... was sent */
+	bool held_on;			/* session_hold_on() */
 
 	unsigned end_code;		/* not 0: end at the end of the turn */
 	char end_why[160];
@@ -105,13 +110,7 @@ struct session {
 	} rx;
 
 	struct {
-		struct buffer *head, **tail;	/* counted; each whole
-						 * instructions */
-		struct buffer *last;
-		struct buffer *spare;	/* for when memory ran out */
-		size_t queued;		/* bytes in the queue */
-		bool begun;		/* a part of head was written */
-		uint64_t sent, acked;	/* counted bytes */
+		struct send_queue queue;
 		struct path path;
 		uint64_t answers;	/* control bytes ever queued */
 		uint64_t answers_acked;
@@ -119,7 +118,6 @@ struct session {
 			uint64_t offset, answers;
 		} marks[MARKS];
 		size_t nmarks;
-		uint64_t answers_sent;	/* whose buffers were written */
 		uint8_t local[LOCAL_MAX];
 		size_t local_len, local_sent;
 		size_t patient;		/* all that is queued may wait */
@@ -138,6 +136,7 @@ struct session {
 	struct list over;		/* streams that only deliver */
 	struct list blocked;		/* streams that pause a classic carrier */
 	struct timer ack, heartbeat, limit, stall, answer;
+	struct timer resume;		/* when it ends without a carrier */
 };
 
 /* Milliseconds of the clock since a time in them. */
@@ -158,6 +157,18 @@ void
 session_fail(struct session *, enum ins_end_code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/*
+ * The carrier failed: the session is parked at the end of this turn, or ends
+ * when it cannot be resumed.
+ */
+void
+session_lose(struct session *, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* The peer's InsGoAway came. */
+void
+session_told_to_go(struct session *, const struct ins_end *);
+
 /* Do the session's work at the end of this turn. */
 void
 session_wake(struct session *);
@@ -168,6 +179,9 @@ session_reap(struct session *);
 
 /* session_rx.c */
 
+/* Forget what belonged to the carrier that is gone. */
+void
+session_rx_park(struct session *);
 /* One read of the carrier, and all that is in it. */
 void
 session_receive(struct session *);
@@ -213,10 +227,20 @@ bool
 scheduler_has_work(const struct session *);
 
 /* session_tx.c */
-void
+/* 0, or -1 when memory ran out. */
+int
 session_tx_init(struct session *);
 void
 session_tx_close(struct session *);
+/* Forget what belonged to the carrier that is gone. */
+void
+session_tx_park(struct session *);
+/* There is another one, whose peer has all up to offset. */
+void
+session_tx_resume(struct session *, uint64_t offset);
+/* Whether as much is kept or queued as may be: nothing is read then. */
+bool
+session_tx_full(const struct session *);
 /* Have what may be sent read from endpoints, and write. */
 void
 session_transmit(struct session *);

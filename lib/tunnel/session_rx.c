@@ -264,6 +264,17 @@ on_end(struct session *s, const uint8_t *payload, size_t len)
 }
 
 static void
+on_go_away(struct session *s, const uint8_t *payload, size_t len)
+{
+	struct ins_end end;
+
+	if (ins_end_decode(payload, len, &end) != INS_OK)
+		bad(s, INS_GO_AWAY);
+	else
+		session_told_to_go(s, &end);
+}
+
+static void
 on_close(struct session *s, uint64_t identity)
 {
 	struct stream *st = find(s, identity, INS_CLOSE);
@@ -361,10 +372,19 @@ extended_instruction(struct session *s, uint16_t number, const uint8_t *payload,
 	case INS_END:
 		on_end(s, payload, len);
 		break;
+	case INS_GO_AWAY:
+		on_go_away(s, payload, len);
+		break;
 	default:
 		session_fail(s, INS_END_PROTOCOL, "%s where it has no place",
 		    ins_name(number));
 	}
+}
+
+static bool
+is_large(uint16_t number)
+{
+	return number == INS_REGISTER || number == INS_RESUME;
 }
 
 /*
@@ -401,9 +421,9 @@ take_instruction(struct session *s, const uint8_t *data, size_t len)
 		s->rx.skip_left = h.length;
 		s->rx.skip_counted = ins_counted(h.number);
 		count(s, s->rx.skip_counted ? used : 0);
-	} else if (h.number == INS_REGISTER || len - used < h.length) {
-		/* The largest one has no place here: not waited for. */
-		if (h.number == INS_REGISTER)
+	} else if (is_large(h.number) || len - used < h.length) {
+		/* The largest ones have no place here: not waited for. */
+		if (is_large(h.number))
 			extended_instruction(s, h.number, NULL, 0);
 		return 0;
 	} else {
@@ -509,6 +529,15 @@ session_input(struct session *s, const uint8_t *data, size_t len)
 	acknowledge(s);
 }
 
+void
+session_rx_park(struct session *s)
+{
+	/* What was cut is not counted yet: it comes again, or is void. */
+	s->rx.partial_len = 0;
+	if (!s->rx.skip_counted)
+		s->rx.skip_left = 0;
+}
+
 /*
  * How much to read.  In the middle of a large frame no further than to the
  * head behind it: the next read begins with data then, so that frames that are
@@ -535,12 +564,9 @@ session_receive(struct session *s)
 		if (s->carrier->readable)
 			session_wake(s);
 	} else if (n == 0)
-		session_fail(s, INS_END_SILENT,
-		    "the peer closed the "
-		    "connection");
+		session_lose(s, "the peer closed the connection");
 	else if (errno != EAGAIN)
-		session_fail(s, INS_END_SILENT, "the connection failed: %s",
-		    strerror(errno));
+		session_lose(s, "the connection failed: %s", strerror(errno));
 	else
 		acknowledge(s); /* it has been read empty */
 }

@@ -11,65 +11,71 @@
 
 #define IOV 64
 
-void
-session_tx_init(struct session *s)
+/* As much as path.h may leave unacknowledged, and may have to be kept. */
+static uint64_t
+most_unacknowledged(const struct session *s)
 {
-	s->tx.tail = &s->tx.head;
+	uint64_t most = s->config.memory - s->budget.limit;
+
+	if (s->config.resume > 0 && most > s->config.resume_memory)
+		most = s->config.resume_memory;
+	return most > PATH_LIMIT_FIRST ? most : PATH_LIMIT_FIRST;
 }
 
-static void
-append(struct session *s, struct buffer *b)
+int
+session_tx_init(struct session *s)
 {
-	s->tx.queued += b->len;
-	*s->tx.tail = b;
-	s->tx.tail = &b->next;
-	s->tx.last = b;
+	path_init(&s->tx.path, most_unacknowledged(s));
+	return send_queue_init(&s->tx.queue, &s->driver->pool,
+	    s->config.resume > 0 ? s->config.process : NULL);
 }
 
 void
 session_tx_close(struct session *s)
 {
-	struct buffer *b;
-
-	while ((b = s->tx.head) != NULL) {
-		s->tx.head = b->next;
-		pool_put(&s->driver->pool, b);
-	}
-	session_tx_init(s);
-	s->tx.last = NULL;
-	pool_put(&s->driver->pool, s->tx.spare);
-	s->tx.spare = NULL;
+	send_queue_close(&s->tx.queue);
 }
 
-/* The last buffer of the queue when size bytes fit behind it, else NULL. */
-static struct buffer *
-tail_with_room(struct session *s, size_t size)
+void
+session_tx_park(struct session *s)
 {
-	struct buffer *b = s->tx.last;
+	s->tx.local_len = s->tx.local_sent = 0;
+	s->tx.ack_due = s->tx.ping_due = s->tx.pong_due = false;
+	s->tx.ping_stamp = 0;
+	s->tx.patient = 0;
+}
 
-	return b != NULL && buffer_room(b) >= size ? b : NULL;
+void
+session_tx_resume(struct session *s, uint64_t offset)
+{
+	session_acknowledged(s, offset);
+	send_queue_rewind(&s->tx.queue, offset);
+	/* Another carrier has another path. */
+	path_init(&s->tx.path, most_unacknowledged(s));
+	s->tx.ping_due = true;
+}
+
+bool
+session_tx_full(const struct session *s)
+{
+	const struct send_queue *q = &s->tx.queue;
+
+	return q->held >= s->tx.path.most ||
+	    (q->held >= PATH_LIMIT_FIRST && q->keep &&
+		budget_kept_all(s->config.process));
 }
 
 uint8_t *
 session_control(struct session *s, size_t size)
 {
-	struct buffer *b = tail_with_room(s, size);
+	uint8_t *p;
 
-	if (s->end_code != 0 || s->carrier == NULL)
+	if (s->end_code != 0 || s->ended)
 		return NULL;
-	if (b == NULL) {
-		b = pool_get(&s->driver->pool, size);
-		if (b == NULL) {
-			b = s->tx.spare;
-			s->tx.spare = NULL;
-		}
-		if (b == NULL) {
-			session_fail(s, INS_END_NO_RESOURCES, "out of memory");
-			return NULL;
-		}
-		append(s, b);
-	}
-	return b->at + b->len;
+	p = send_queue_room(&s->tx.queue, size);
+	if (p == NULL)
+		session_fail(s, INS_END_NO_RESOURCES, "out of memory");
+	return p;
 }
 
 void
@@ -78,9 +84,7 @@ session_control_done(struct session *s, size_t len)
 	uint64_t allowed =
 	    ANSWERS_MAX + (uint64_t)ANSWERS_STREAM * s->streams.count;
 
-	s->tx.last->len += (uint32_t)len;
-	s->tx.queued += len;
-	s->tx.last->control += (uint32_t)len;
+	send_queue_added(&s->tx.queue, len, true);
 	s->tx.answers += len;
 	if (s->tx.answers - s->tx.answers_acked > allowed)
 		session_fail(s, INS_END_UNREAD,
@@ -91,18 +95,18 @@ session_control_done(struct session *s, size_t len)
 void
 session_control_patient(struct session *s, size_t len)
 {
-	bool all = s->tx.queued == s->tx.patient;
+	bool all = s->tx.queue.queued == s->tx.patient;
 
 	session_control_done(s, len);
 	if (s->config.answer_delay > 0 && all)
-		s->tx.patient = s->tx.queued;
+		s->tx.patient = s->tx.queue.queued;
 }
 
 /* Whether what there is to write may wait; then it does. */
 static bool
 is_patient(struct session *s)
 {
-	if (s->tx.patient == 0 || s->tx.patient != s->tx.queued ||
+	if (s->tx.patient == 0 || s->tx.patient != s->tx.queue.queued ||
 	    s->tx.local_len > 0)
 		return false;
 	if (!s->answer.set)
@@ -111,24 +115,25 @@ is_patient(struct session *s)
 	return true;
 }
 
-/* A buffer of the queue was written: remember where its answers end. */
+/* Buffers of the queue were written: remember where their answers end. */
 static void
-mark(struct session *s, uint32_t control)
+mark(struct session *s)
 {
+	const struct send_queue *q = &s->tx.queue;
 	size_t n = s->tx.nmarks;
 
-	if (control == 0)
-		return;
-	s->tx.answers_sent += control;
 	if (!session_extended(s)) {
-		s->tx.answers_acked = s->tx.answers_sent;
+		s->tx.answers_acked = q->answers;
 		return;
 	}
+	if (q->answers == (n > 0 ? s->tx.marks[n - 1].answers :
+				   s->tx.answers_acked))
+		return;
 	/* Full: the last two become one, which counts too much for a while. */
 	if (n == MARKS)
 		n--;
-	s->tx.marks[n].offset = s->tx.sent;
-	s->tx.marks[n].answers = s->tx.answers_sent;
+	s->tx.marks[n].offset = q->sent;
+	s->tx.marks[n].answers = q->answers;
 	s->tx.nmarks = n + 1;
 }
 
@@ -137,9 +142,8 @@ session_acknowledged(struct session *s, uint64_t offset)
 {
 	size_t n = 0;
 
-	if (offset < s->tx.acked || offset > s->tx.sent)
+	if (!send_queue_acknowledge(&s->tx.queue, offset))
 		return false;
-	s->tx.acked = offset;
 	path_acked(&s->tx.path, offset, s->driver->now);
 	while (n < s->tx.nmarks && s->tx.marks[n].offset <= offset)
 		s->tx.answers_acked = s->tx.marks[n++].answers;
@@ -190,7 +194,6 @@ encode_credits(struct session *s)
 {
 	struct ins_credit c;
 	struct stream *st;
-	size_t len;
 	uint8_t *p;
 
 	while (!list_empty(&s->credits)) {
@@ -204,155 +207,57 @@ encode_credits(struct session *s)
 		if (p == NULL)
 			return;
 		list_remove(&st->waiting);
-		len = ins_credit_encode(p, INS_ENCODE_MAX, &c);
-		s->tx.last->len += (uint32_t)len;
-		s->tx.queued += len;
+		send_queue_added(&s->tx.queue,
+		    ins_credit_encode(p, INS_ENCODE_MAX, &c), false);
 		st->rx_granted = c.offset;
 	}
 }
 
-static size_t
-gather(struct session *s, struct iovec *iov)
-{
-	struct buffer *b = s->tx.head;
-	size_t n = 0;
-
-	if (s->tx.begun && s->tx.local_sent == 0) {
-		iov[n++] = (struct iovec){b->at, b->len};
-		b = b->next;
-	}
-	if (s->tx.local_len > 0)
-		iov[n++] = (struct iovec){s->tx.local + s->tx.local_sent,
-		    s->tx.local_len - s->tx.local_sent};
-	for (; b != NULL && n < IOV; b = b->next)
-		if (b->len > 0)
-			iov[n++] = (struct iovec){b->at, b->len};
-	return n;
-}
-
-/* Of the first buffer n bytes were written; those that are left. */
-static size_t
-written_head(struct session *s, size_t n)
-{
-	struct buffer *b = s->tx.head;
-	size_t part = n < b->len ? n : b->len;
-
-	b->at += part;
-	b->len -= (uint32_t)part;
-	s->tx.sent += part;
-	s->tx.queued -= part;
-	s->tx.begun = b->len > 0;
-	if (s->tx.begun)
-		return n - part;
-	mark(s, b->control);
-	s->tx.head = b->next;
-	if (s->tx.head == NULL) {
-		s->tx.tail = &s->tx.head;
-		s->tx.last = NULL;
-	}
-	if (s->tx.spare == NULL && b->size == BUFFER_MIN) {
-		b->at = (uint8_t *)(b + 1) + BUFFER_HEADROOM;
-		b->next = NULL;
-		b->control = 0;
-		s->tx.spare = b;
-	} else
-		pool_put(&s->driver->pool, b);
-	return n - part;
-}
-
-static size_t
-written_local(struct session *s, size_t n)
-{
-	size_t left = s->tx.local_len - s->tx.local_sent;
-	size_t part = n < left ? n : left;
-
-	s->tx.local_sent += part;
-	if (s->tx.local_sent == s->tx.local_len)
-		s->tx.local_len = s->tx.local_sent = 0;
-	return n - part;
-}
-
-/* n bytes of what gather() named, in its order, were written. */
+/* n bytes of the queue and of what is carrier-local were written. */
 static void
 written(struct session *s, size_t n)
 {
-	if (s->tx.begun && s->tx.local_sent == 0)
-		n = written_head(s, n);
-	if (n > 0 && s->tx.local_len > 0)
-		n = written_local(s, n);
-	while (n > 0)
-		n = written_head(s, n);
+	size_t left = s->tx.local_len - s->tx.local_sent, part;
+
+	if (s->tx.local_sent == 0)
+		n = send_queue_wrote_begun(&s->tx.queue, n);
+	part = n < left ? n : left;
+	s->tx.local_sent += part;
+	if (s->tx.local_sent == s->tx.local_len)
+		s->tx.local_len = s->tx.local_sent = 0;
+	send_queue_wrote(&s->tx.queue, n - part);
+	mark(s);
 }
 
 void
 session_flush(struct session *s)
 {
-	struct iovec iov[IOV + 2];
+	struct iovec iov[IOV], local;
 	size_t count;
 	ssize_t n;
 
 	s->tx.patient = 0;
-	while (
-	    s->carrier->writable && (s->tx.queued > 0 || s->tx.local_len > 0)) {
-		count = gather(s, iov);
+	while (s->carrier->writable &&
+	    (s->tx.queue.queued > 0 || s->tx.local_len > 0)) {
+		local = (struct iovec){s->tx.local + s->tx.local_sent,
+		    s->tx.local_len - s->tx.local_sent};
+		count = send_queue_gather(&s->tx.queue, iov, IOV, &local,
+		    s->tx.local_sent > 0);
 		n = s->carrier->ops->write(s->carrier, iov, (int)count);
 		if (n >= 0)
 			written(s, (size_t)n);
 		else if (errno != EAGAIN) {
 			s->carrier->writable = false;
-			session_fail(s, INS_END_SILENT,
-			    "the connection failed: %s", strerror(errno));
+			session_lose(s, "the connection failed: %s",
+			    strerror(errno));
 		}
 	}
-}
-
-/* The instructions of a buffer but for data of an identity, moved together. */
-static void
-forget_in(struct session *s, struct buffer *b, uint64_t identity)
-{
-	uint32_t from = 0, to = 0, size;
-	struct ins_head h;
-	size_t used;
-
-	while (from < b->len) {
-		if (ins_head_decode(s->config.dialect, b->at + from,
-			b->len - from, &h, &used) != INS_OK)
-			return;
-		size = (uint32_t)used + h.length;
-		if (h.number != INS_DATA || h.identity != identity) {
-			memmove(b->at + to, b->at + from, size);
-			to += size;
-		}
-		from += size;
-	}
-	s->tx.queued -= b->len - to;
-	b->len = to;
 }
 
 void
 session_forget(struct session *s, uint64_t identity)
 {
-	struct buffer *b = s->tx.head;
-
-	if (b != NULL && s->tx.begun)
-		b = b->next;
-	for (; b != NULL; b = b->next)
-		forget_in(s, b, identity);
-}
-
-/* What is queued and was not begun. */
-static void
-drop_unbegun(struct session *s)
-{
-	struct buffer **p = s->tx.begun ? &s->tx.head->next : &s->tx.head, *b;
-
-	while ((b = *p) != NULL) {
-		*p = b->next;
-		s->tx.queued -= b->len;
-		pool_put(&s->driver->pool, b);
-	}
-	s->tx.tail = p;
-	s->tx.last = s->tx.begun ? s->tx.head : NULL;
+	send_queue_forget(&s->tx.queue, s->config.dialect, identity);
 }
 
 void
@@ -361,7 +266,7 @@ session_tx_end(struct session *s, unsigned code, const char *why)
 	size_t room;
 
 	/* InsEnd is the last; only what was begun is finished before it. */
-	drop_unbegun(s);
+	send_queue_drop(&s->tx.queue);
 	encode_local(s);
 	room = LOCAL_MAX - s->tx.local_len;
 	s->tx.local_len += ins_end_encode(s->tx.local + s->tx.local_len, room,
@@ -373,16 +278,13 @@ session_tx_end(struct session *s, unsigned code, const char *why)
 static bool
 copied(struct session *s, const struct buffer *b)
 {
-	struct buffer *tail;
+	struct send_queue *q = &s->tx.queue;
 
-	if (b->len >= b->size / 2)
+	if (b->len >= b->size / 2 || q->last == NULL ||
+	    buffer_room(q->last) < b->len)
 		return false;
-	tail = tail_with_room(s, b->len);
-	if (tail == NULL)
-		return false;
-	memcpy(tail->at + tail->len, b->at, b->len);
-	tail->len += b->len;
-	s->tx.queued += b->len;
+	memcpy(send_queue_room(q, b->len), b->at, b->len);
+	send_queue_added(q, b->len, false);
 	return true;
 }
 
@@ -410,7 +312,7 @@ session_queue_data(struct session *s, struct stream *st, struct buffer *b,
 	if (copied(s, b))
 		pool_put(&s->driver->pool, b);
 	else
-		append(s, b);
+		send_queue_append(&s->tx.queue, b);
 }
 
 void
@@ -436,6 +338,6 @@ session_transmit(struct session *s)
 	if (more)
 		session_wake(s);
 	if (writable)
-		path_sent(&s->tx.path, s->tx.sent, s->tx.acked, more,
-		    s->driver->now);
+		path_sent(&s->tx.path, s->tx.queue.sent, s->tx.queue.acked,
+		    more, s->driver->now);
 }

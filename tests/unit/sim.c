@@ -633,14 +633,13 @@ on_ended(struct session *session, unsigned code, const char *why)
 }
 
 static const struct session_events events = {
-    on_open,
-    on_finished,
-    on_ended,
+    .open = on_open,
+    .finished = on_finished,
+    .ended = on_ended,
 };
 static const struct session_events events_no_open = {
-    NULL,
-    on_finished,
-    on_ended,
+    .finished = on_finished,
+    .ended = on_ended,
 };
 
 static void

@@ -185,7 +185,7 @@ test_client(void)
 
 	add_hello(&t, &of_server);
 	t.len += ins_registered_encode(t.data + t.len, 100,
-	    &(struct ins_registered){77});
+	    &(struct ins_registered){.session = 77});
 	add(&t, "rest!", 5);
 	o = run_all(false, &t);
 	CU_ASSERT_EQUAL(o.n, 2);
@@ -231,7 +231,7 @@ test_first_bytes(void)
 			for (b = 0; b < 256; b++) {
 				good = server ? a <= 1 && b == 0 :
 						(a == 1 && b == 0) ||
-					(a == 0xc2 && b >= 1 && b <= 3) ||
+					(a == 0xc2 && b >= 1 && b <= 5) ||
 					(a == 0xc2 && b >= 0x10 && b <= 0x12);
 				two[0] = (uint8_t)a;
 				two[1] = (uint8_t)b;
@@ -292,7 +292,7 @@ test_violations(void)
 	bad(true, &t, INS_END_VERSION);
 	t.len = 0;
 	t.len +=
-	    ins_registered_encode(t.data, 100, &(struct ins_registered){1});
+	    ins_registered_encode(t.data, 100, &(struct ins_registered){.session = 1});
 	bad(false, &t, INS_END_PROTOCOL);
 	/* Registrations where they have no place, or malformed. */
 	t.len = 0;
@@ -302,7 +302,7 @@ test_violations(void)
 	t.len = 0;
 	add_hello(&t, &of_client);
 	t.len += ins_registered_encode(t.data + t.len, 100,
-	    &(struct ins_registered){1});
+	    &(struct ins_registered){.session = 1});
 	bad(true, &t, INS_END_PROTOCOL);
 	t.len = 0;
 	add_hello(&t, &of_client);

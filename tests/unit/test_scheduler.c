@@ -214,7 +214,7 @@ waits(enum ins_class class, size_t capacity, bool lazy)
 	sim_pass(s, 3 * SECOND);
 	for (i = 0; i < 300; i++) {
 		some_turns(s);
-		before = pipe->total + t->tx.queued;
+		before = pipe->total + t->tx.queue.queued;
 		p->end[0].supply = 64;
 		while (p->end[0].supply > 0 || d->last < before)
 			if (!sim_turn(s))
@@ -298,7 +298,7 @@ test_path_limit(void)
 			sim_tick(s);
 			continue;
 		}
-		away = t->tx.sent - t->tx.acked;
+		away = t->tx.queue.sent - t->tx.queue.acked;
 		/* Neither credits nor the 64 bytes wait for the limit. */
 		if (pipe->n_data - data <= 64)
 			continue;

@@ -361,7 +361,7 @@ test_peer_violations(void)
 	violate(buf, INS_DATA_HEAD);
 	/* What has no place in a session. */
 	n = ins_registered_encode(buf, sizeof(buf),
-	    &(struct ins_registered){1});
+	    &(struct ins_registered){.session = 1});
 	violate(buf, n);
 	violate("\xc2\x01\0\0\0\0", 6);
 	violate("\xc2\x01\0\0\x40\0", 6);
