@@ -94,6 +94,7 @@ config_free(struct config *config)
 		free(config->remotes[i].name);
 	}
 	free(config->remotes);
+	free(config->state_dir);
 	free(config->name);
 	free(config->servers);
 	free(config->allow_targets);

@@ -44,6 +44,11 @@ struct config {
 	unsigned workers;		/* threads; 0: one for each core */
 	enum config_log log_level;
 	uint64_t heartbeat_interval;	/* ms */
+	unsigned heartbeat_misses;	/* 2 to 100 */
+	uint64_t resume_timeout;	/* ms; 0: sessions are not kept */
+	uint64_t resume_memory;		/* bytes of one session */
+	uint64_t drain_timeout;		/* ms */
+	uint64_t upgrade_timeout;	/* ms */
 	uint64_t classic_stall;		/* ms */
 	uint64_t stream_window_max;	/* bytes */
 	uint64_t session_memory;	/* bytes */
@@ -56,6 +61,8 @@ struct config {
 	uint64_t wait_for_remote;	/* ms */
 	size_t max_waiting;
 	uint64_t handshake_timeout;	/* ms */
+	char *state_dir;		/* absolute; NULL: the default of
+					 * state_dir.h */
 
 	/* remote-client. */
 	char *name;			/* never NULL for CONFIG_CLIENT */

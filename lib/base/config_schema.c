@@ -13,6 +13,8 @@
 #include "base/decimal.h"
 
 #define REMOTE_NAME_MAX 255 /* PROTOCOL.md, "Name" */
+/* So that PATH_MAX has room for the names of the files in it. */
+#define DIRECTORY_MAX 3999
 
 #define SERVER (1u << CONFIG_SERVER)
 #define CLIENT (1u << CONFIG_CLIENT)
@@ -122,6 +124,26 @@ read_remote_name(void *context, const struct yaml_node *node,
 	if (read_name(context, node, key, field) != 0)
 		return -1;
 	return config_once_name(&r->once, node, *name);
+}
+
+/* For the table: field is a char *. */
+static int
+read_directory(void *context, const struct yaml_node *node,
+    const struct config_key *key, void *field)
+{
+	char **path = field;
+	const char *text;
+
+	(void)context;
+	if (yaml_value_string(node, key->what, &text) != 0)
+		return -1;
+	if (text[0] != '/' || has_control(text))
+		return yaml_node_expected(node, key->what, NULL);
+	if (strlen(text) > DIRECTORY_MAX)
+		return yaml_node_expected(node, key->what,
+		    "at most 3999 bytes");
+	*path = strdup(text);
+	return *path != NULL ? 0 : yaml_node_nomem(node);
 }
 
 static int
@@ -372,6 +394,10 @@ static const struct config_key top_keys[] = {
 	NUMBER(config, handshake_timeout),
 	.preset = 5 * SECOND,
 	.range = {SECOND / 10, 10 * MINUTE, false}},
+    {.name = "state_dir",
+	.read = read_directory,
+	.offset = offsetof(struct config, state_dir),
+	.what = "an absolute path without control characters"},
 
     /* remote-client */
     {.name = "name",
@@ -420,6 +446,31 @@ static const struct config_key top_keys[] = {
 	NUMBER(config, heartbeat_interval),
 	.preset = 5 * SECOND,
 	.range = {SECOND / 10, 10 * MINUTE, false}},
+    {.name = "heartbeat_misses",
+	.read = config_map_integer,
+	NUMBER(config, heartbeat_misses),
+	.preset = 3,
+	.range = {2, 100, false}},
+    {.name = "resume_timeout",
+	.read = config_map_duration,
+	NUMBER(config, resume_timeout),
+	.preset = MINUTE,
+	.range = {0, HOUR, false}},
+    {.name = "resume_memory",
+	.read = config_map_size,
+	NUMBER(config, resume_memory),
+	.preset = 32 * MIB,
+	.range = {64 * KIB, GIB, false}},
+    {.name = "drain_timeout",
+	.read = config_map_duration,
+	NUMBER(config, drain_timeout),
+	.preset = 30 * SECOND,
+	.range = {0, 24 * HOUR, false}},
+    {.name = "upgrade_timeout",
+	.read = config_map_duration,
+	NUMBER(config, upgrade_timeout),
+	.preset = 10 * SECOND,
+	.range = {SECOND, 10 * MINUTE, false}},
     {.name = "classic_stall",
 	.read = config_map_duration,
 	NUMBER(config, classic_stall),
