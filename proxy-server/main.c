@@ -70,7 +70,7 @@ main(int argc, char **argv)
 	}
 	if (listeners_open(&server, &listeners) < 0)
 		goto stop;
-	error = workers_start(&server);
+	error = crew_start(&server.crew);
 	if (error != 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
 		    NULL);

@@ -13,7 +13,6 @@
 #ifndef PROXY_SERVER_SERVER_H
 #define PROXY_SERVER_SERVER_H
 
-#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 
@@ -21,6 +20,7 @@
 #include "base/table.h"
 #include "instruction.h"
 #include "net/address.h"
+#include "net/crew.h"
 #include "net/loop.h"
 #include "tunnel/budget.h"
 
@@ -30,7 +30,7 @@ struct server;
 struct worker {
 	struct server *server;
 	unsigned index;
-	pthread_t thread;
+	struct crew_member member;
 	struct loop loop;
 	struct list acceptors;	/* listening sockets: listener.h */
 	struct list arrivals;	/* handshakes: arrival.h */
@@ -40,7 +40,6 @@ struct worker {
 	struct hash tunnels;	/* by session id: tunnel.h */
 	struct timer accept_again;
 	bool accept_paused;
-	bool running;
 };
 
 struct server {
@@ -48,6 +47,7 @@ struct server {
 	struct table remotes;		/* by name: registry.h */
 	struct table connections;	/* by session and identity */
 	struct budget memory;
+	struct crew crew;
 	struct worker *workers;
 	unsigned nworkers;
 	uint8_t instance[INS_INSTANCE_SIZE];

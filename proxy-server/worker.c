@@ -15,6 +15,7 @@ worker_init(struct worker *w, struct server *server, unsigned index)
 
 	if (loop_init(&w->loop, &allocator_system) < 0)
 		return -1;
+	crew_add(&server->crew, &w->member, &w->loop);
 	w->server = server;
 	w->index = index;
 	list_init(&w->acceptors);
@@ -30,6 +31,7 @@ worker_init(struct worker *w, struct server *server, unsigned index)
 int
 workers_init(struct server *server, unsigned n)
 {
+	crew_init(&server->crew);
 	server->workers = calloc(n, sizeof(*server->workers));
 	if (server->workers == NULL)
 		return -1;
@@ -39,36 +41,6 @@ workers_init(struct server *server, unsigned n)
 			return -1;
 	return 0;
 }
-
-static void *
-worker_main(void *argument)
-{
-	struct worker *w = argument;
-
-	loop_run(&w->loop);
-	return NULL;
-}
-
-int
-workers_start(struct server *server)
-{
-	unsigned i;
-	int error;
-
-	for (i = 0; i < server->nworkers; i++) {
-		error = pthread_create(&server->workers[i].thread, NULL,
-		    worker_main, &server->workers[i]);
-		if (error != 0)
-			return error;
-		server->workers[i].running = true;
-	}
-	return 0;
-}
-
-struct stop_message {
-	struct message message;
-	struct worker *worker;
-};
 
 static void
 end_all(struct worker *w)
@@ -80,33 +52,20 @@ end_all(struct worker *w)
 }
 
 static void
-deliver_stop(struct message *m)
+end_worker(void *context, unsigned worker)
 {
-	struct worker *w =
-	    container_of(m, struct stop_message, message)->worker;
+	struct server *server = context;
 
-	end_all(w);
-	loop_stop(&w->loop);
+	end_all(&server->workers[worker]);
 }
 
 void
 workers_stop(struct server *server)
 {
-	struct stop_message *stops;
 	unsigned i;
 
-	stops = calloc(server->nworkers + 1, sizeof(*stops));
-	if (stops == NULL)
-		abort();
-	for (i = 0; i < server->nworkers; i++) {
-		stops[i].message.deliver = deliver_stop;
-		stops[i].worker = &server->workers[i];
-		if (server->workers[i].running)
-			loop_post(&server->workers[i].loop, &stops[i].message);
-	}
-	for (i = 0; i < server->nworkers; i++)
-		if (server->workers[i].running)
-			pthread_join(server->workers[i].thread, NULL);
+	crew_run(&server->crew, end_worker, server);
+	crew_stop(&server->crew);
 	/*
 	 * What they still posted to each other has nobody to go to.  What is
 	 * delivered may post once more: a tunnel, then a visitor.
@@ -119,6 +78,6 @@ workers_stop(struct server *server)
 		loop_close(&server->workers[i].loop);
 		hash_close(&server->workers[i].tunnels);
 	}
-	free(stops);
+	crew_close(&server->crew);
 	free(server->workers);
 }

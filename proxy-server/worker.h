@@ -6,13 +6,12 @@
 
 #include "proxy-server/server.h"
 
-/* Make n workers that do not run yet; 0, or -1 with errno. */
+/*
+ * Make n workers that do not run yet: crew_start() of server->crew starts
+ * them.  0, or -1 with errno.
+ */
 int
 workers_init(struct server *, unsigned n);
-
-/* Start their threads; 0, or an error number. */
-int
-workers_start(struct server *);
 
 /* Stop those that run, end everything on all of them, and free them. */
 void

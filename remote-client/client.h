@@ -16,6 +16,7 @@
 
 #include "base/config.h"
 #include "instruction.h"
+#include "net/crew.h"
 #include "net/loop.h"
 #include "net/resolver.h"
 #include "tunnel/budget.h"
@@ -26,8 +27,7 @@ struct dial;
 struct worker {
 	struct client *client;
 	unsigned index;
-	pthread_t thread;
-	bool running;
+	struct crew_member member;
 	struct loop loop;
 	struct list sessions;		/* of tunnel/session.h */
 };
@@ -55,6 +55,7 @@ struct client {
 	struct resolver *names;		/* of targets, which the proxy-server
 					 * chooses */
 	struct resolver *servers;	/* so those cannot hold these up */
+	struct crew crew;
 	struct worker *workers;
 	unsigned nworkers;
 	struct dial *dials;

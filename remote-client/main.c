@@ -74,7 +74,7 @@ main(int argc, char **argv)
 		return 1;
 	}
 	dials_start(&client);
-	error = workers_start(&client);
+	error = crew_start(&client.crew);
 	if (error != 0)
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
 		    NULL);

@@ -11,6 +11,7 @@ workers_init(struct client *client, unsigned n)
 {
 	struct worker *w;
 
+	crew_init(&client->crew);
 	client->workers = calloc(n, sizeof(*client->workers));
 	if (client->workers == NULL)
 		return -1;
@@ -18,42 +19,13 @@ workers_init(struct client *client, unsigned n)
 		w = &client->workers[client->nworkers];
 		if (loop_init(&w->loop, &allocator_system) < 0)
 			return -1;
+		crew_add(&client->crew, &w->member, &w->loop);
 		w->client = client;
 		w->index = client->nworkers;
 		list_init(&w->sessions);
 	}
 	return 0;
 }
-
-static void *
-worker_main(void *argument)
-{
-	struct worker *w = argument;
-
-	loop_run(&w->loop);
-	return NULL;
-}
-
-int
-workers_start(struct client *client)
-{
-	unsigned i;
-	int error;
-
-	for (i = 0; i < client->nworkers; i++) {
-		error = pthread_create(&client->workers[i].thread, NULL,
-		    worker_main, &client->workers[i]);
-		if (error != 0)
-			return error;
-		client->workers[i].running = true;
-	}
-	return 0;
-}
-
-struct stop_message {
-	struct message message;
-	struct worker *worker;
-};
 
 static void
 end_all(struct worker *w)
@@ -63,33 +35,20 @@ end_all(struct worker *w)
 }
 
 static void
-deliver_stop(struct message *m)
+end_worker(void *context, unsigned worker)
 {
-	struct worker *w =
-	    container_of(m, struct stop_message, message)->worker;
+	struct client *client = context;
 
-	end_all(w);
-	loop_stop(&w->loop);
+	end_all(&client->workers[worker]);
 }
 
 void
 workers_stop(struct client *client)
 {
-	struct stop_message *stops;
 	unsigned i;
 
-	stops = calloc(client->nworkers + 1, sizeof(*stops));
-	if (stops == NULL)
-		abort();
-	for (i = 0; i < client->nworkers; i++) {
-		stops[i].message.deliver = deliver_stop;
-		stops[i].worker = &client->workers[i];
-		if (client->workers[i].running)
-			loop_post(&client->workers[i].loop, &stops[i].message);
-	}
-	for (i = 0; i < client->nworkers; i++)
-		if (client->workers[i].running)
-			pthread_join(client->workers[i].thread, NULL);
+	crew_run(&client->crew, end_worker, client);
+	crew_stop(&client->crew);
 	for (i = 0; i < client->nworkers; i++) {
 		loop_drain(&client->workers[i].loop);
 		end_all(&client->workers[i]);
@@ -99,6 +58,6 @@ workers_stop(struct client *client)
 	resolver_close(client->servers);
 	for (i = 0; i < client->nworkers; i++)
 		loop_close(&client->workers[i].loop);
-	free(stops);
+	crew_close(&client->crew);
 	free(client->workers);
 }

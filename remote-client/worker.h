@@ -6,13 +6,12 @@
 
 #include "remote-client/client.h"
 
-/* Make n workers that do not run yet; 0, or -1 with errno. */
+/*
+ * Make n workers that do not run yet: crew_start() of client->crew starts
+ * them.  0, or -1 with errno.
+ */
 int
 workers_init(struct client *, unsigned n);
-
-/* Start their threads; 0, or an error number. */
-int
-workers_start(struct client *);
 
 /* Stop those that run, end everything on all of them, and free them. */
 void

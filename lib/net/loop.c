@@ -285,6 +285,23 @@ wait_for_events(struct loop *l, struct epoll_event *events, bool busy)
 }
 
 void
+loop_between(struct loop *l, struct work *w)
+{
+	l->between = w;
+}
+
+static void
+run_between(struct loop *l)
+{
+	struct work *w = l->between;
+
+	l->between = NULL;
+	w->run(w);
+	/* It may have taken long: what sleeps next must not count on it. */
+	l->driver.now = loop_clock();
+}
+
+void
 loop_run(struct loop *l)
 {
 	struct epoll_event events[BATCH];
@@ -298,6 +315,8 @@ loop_run(struct loop *l)
 			dispatch(l, &events[i]);
 		timers_run(&l->driver.timers, l->driver.now);
 		driver_run_work(&l->driver);
+		if (l->between != NULL)
+			run_between(l);
 	}
 	log_gather(false);
 }

@@ -40,6 +40,7 @@ struct loop {
 	uint32_t nslots, free_slot;
 	struct timer trim, log;
 	struct list at_close;
+	struct work *between;
 
 	/* The inbox. */
 	pthread_mutex_t lock;
@@ -80,6 +81,14 @@ loop_close_watched(struct loop *, struct watch *);
 /* Have w run by loop_close(), unless work_cancel() comes before. */
 void
 loop_at_close(struct loop *, struct work *w);
+
+/*
+ * Run w once, when this turn is over and before the next: no event, message
+ * or work is held by the loop then that could not be found from outside it.
+ * One at a time.
+ */
+void
+loop_between(struct loop *l, struct work *w);
 
 /* Run until loop_stop(). */
 void
