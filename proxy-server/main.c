@@ -53,6 +53,23 @@ server_init(struct server *server, const struct config *config)
 	return registry_init(server);
 }
 
+/* Until we are to stop. */
+static void
+serve(void)
+{
+	enum daemon_event event;
+
+	while ((event = daemon_wait(UINT64_MAX)) != DAEMON_STOP)
+		if (event == DAEMON_RELOAD)
+			log_event(LOG_WARN, "reload", "reason",
+			    "this version does "
+			    "not reload; restart it to use a changed file",
+			    NULL);
+		else if (event == DAEMON_UPGRADE)
+			log_event(LOG_WARN, "upgrade", "reason",
+			    "not supported yet", NULL);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -77,7 +94,7 @@ main(int argc, char **argv)
 		goto stop;
 	}
 	log_ready(&server);
-	daemon_wait();
+	serve();
 	status = 0;
 
 stop:

@@ -56,6 +56,23 @@ client_init(struct client *client, const struct config *config)
 	return roll_init(&client->roll, client->ndials);
 }
 
+/* Until we are to stop. */
+static void
+serve(void)
+{
+	enum daemon_event event;
+
+	while ((event = daemon_wait(UINT64_MAX)) != DAEMON_STOP)
+		if (event == DAEMON_RELOAD)
+			log_event(LOG_WARN, "reload", "reason",
+			    "this version does "
+			    "not reload; restart it to use a changed file",
+			    NULL);
+		else if (event == DAEMON_UPGRADE)
+			log_event(LOG_WARN, "upgrade", "reason",
+			    "not supported yet", NULL);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -80,7 +97,7 @@ main(int argc, char **argv)
 		    NULL);
 	else {
 		log_ready(&client);
-		daemon_wait();
+		serve();
 	}
 	workers_stop(&client);
 	dials_free(&client);

@@ -6,10 +6,19 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+
+/* Of daemon_start(), for daemon_reload(). */
+static struct {
+	enum config_role role;
+	char *path;
+	bool verbose;
+} started;
 
 static const char *
 name_of(enum config_role role)
@@ -42,8 +51,27 @@ default_path(void)
 	return access(paths[0], F_OK) == 0 ? paths[0] : paths[1];
 }
 
-static void
-set_level(const struct config *c, bool verbose)
+/*
+ * The working directory may be another one when the file is read again.  Its
+ * links stay as they are: a file is often replaced by pointing one elsewhere.
+ * When that fails the path is as good as it was.
+ */
+static char *
+absolute(const char *path)
+{
+	char *dir, *whole = NULL;
+
+	if (path[0] == '/')
+		return strdup(path);
+	dir = getcwd(NULL, 0);
+	if (dir == NULL || asprintf(&whole, "%s/%s", dir, path) < 0)
+		whole = strdup(path);
+	free(dir);
+	return whole;
+}
+
+void
+daemon_set_level(const struct config *c)
 {
 	static const enum log_level levels[] = {
 	    [CONFIG_ERROR] = LOG_ERROR,
@@ -52,7 +80,30 @@ set_level(const struct config *c, bool verbose)
 	    [CONFIG_DEBUG] = LOG_DEBUG,
 	};
 
-	log_set_level(verbose ? LOG_DEBUG : levels[c->log_level]);
+	log_set_level(started.verbose ? LOG_DEBUG : levels[c->log_level]);
+}
+
+/* The configuration at the start; a wrong one ends the process. */
+static struct config *
+load(const char *path, bool test)
+{
+	struct config *config;
+	char error[512];
+
+	if (path == NULL)
+		path = default_path();
+	config = config_load(path, started.role, error, sizeof(error));
+	if (config == NULL) {
+		fprintf(stderr, "%s\n", error);
+		exit(1);
+	}
+	if (test) {
+		config_free(config);
+		exit(0);
+	}
+	started.path = absolute(path);
+	daemon_set_level(config);
+	return config;
 }
 
 struct config *
@@ -63,12 +114,11 @@ daemon_start(int argc, char **argv, enum config_role role)
 	    {"version", no_argument, NULL, 'V'},
 	    {NULL, 0, NULL, 0},
 	};
-	bool test = false, verbose = false;
 	const char *path = NULL;
-	struct config *config;
-	char error[512];
+	bool test = false;
 	int c;
 
+	started.role = role;
 	while ((c = getopt_long(argc, argv, "c:tv", options, NULL)) != -1)
 		switch (c) {
 		case 'c':
@@ -78,7 +128,7 @@ daemon_start(int argc, char **argv, enum config_role role)
 			test = true;
 			break;
 		case 'v':
-			verbose = true;
+			started.verbose = true;
 			break;
 		case 'h':
 			usage(stdout, role);
@@ -94,17 +144,20 @@ daemon_start(int argc, char **argv, enum config_role role)
 		usage(stderr, role);
 		exit(1);
 	}
-	config = config_load(path != NULL ? path : default_path(), role, error,
-	    sizeof(error));
-	if (config == NULL) {
-		fprintf(stderr, "%s\n", error);
-		exit(1);
-	}
-	if (test) {
-		config_free(config);
-		exit(0);
-	}
-	set_level(config, verbose);
+	return load(path, test);
+}
+
+struct config *
+daemon_reload(void)
+{
+	struct config *config = NULL;
+	char error[512] = "out of memory";
+
+	if (started.path != NULL)
+		config = config_load(started.path, started.role, error,
+		    sizeof(error));
+	if (config == NULL)
+		log_event(LOG_ERROR, "reload-failed", "reason", error, NULL);
 	return config;
 }
 
@@ -149,6 +202,7 @@ signals(sigset_t *set)
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR2);
 }
 
 void
@@ -161,28 +215,58 @@ daemon_block_signals(void)
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static int
-wait_signal(void)
+/* The time left until deadline_us; nothing when it is over. */
+static struct timespec
+left(uint64_t deadline_us)
 {
+	struct timespec now, t = {0};
+	uint64_t us;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+	if (us < deadline_us) {
+		t.tv_sec = (time_t)((deadline_us - us) / 1000000);
+		t.tv_nsec = (long)((deadline_us - us) % 1000000 * 1000);
+	}
+	return t;
+}
+
+/* The signal, or 0 at the deadline. */
+static int
+wait_signal(uint64_t deadline_us)
+{
+	struct timespec t;
 	sigset_t set;
 	int signal;
 
 	signals(&set);
-	while (sigwait(&set, &signal) != 0)
-		;
-	return signal;
+	for (;;) {
+		t = left(deadline_us);
+		signal = deadline_us == UINT64_MAX ?
+		    sigwaitinfo(&set, NULL) :
+		    sigtimedwait(&set, NULL, &t);
+		if (signal > 0)
+			return signal;
+		if (errno == EAGAIN)
+			return 0;
+	}
 }
 
-void
-daemon_wait(void)
+enum daemon_event
+daemon_wait(uint64_t deadline_us)
 {
-	int signal;
+	int signal = wait_signal(deadline_us);
 
-	while ((signal = wait_signal()) == SIGHUP)
-		log_event(LOG_WARN, "reload", "reason",
-		    "this version does "
-		    "not reload; restart it to use a changed file",
-		    NULL);
-	log_event(LOG_INFO, "stopping", "signal",
-	    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+	switch (signal) {
+	case 0:
+		return DAEMON_TIMEOUT;
+	case SIGHUP:
+		return DAEMON_RELOAD;
+	case SIGUSR2:
+		return DAEMON_UPGRADE;
+	default:
+		log_event(LOG_INFO, "stopping", "signal",
+		    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
+		return DAEMON_STOP;
+	}
 }

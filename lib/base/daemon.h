@@ -1,11 +1,12 @@
 /*
  * What both daemons do at their start: command line, configuration file,
- * limits of the process.
+ * limits of the process; and the signals that they wait for then.
  */
 #ifndef BASE_DAEMON_H
 #define BASE_DAEMON_H
 
 #include <signal.h>
+#include <stdint.h>
 
 #include "base/config.h"
 
@@ -16,6 +17,18 @@
  */
 struct config *
 daemon_start(int argc, char **argv, enum config_role role);
+
+/*
+ * Read the file of daemon_start() once more, for the same role.  NULL when it
+ * cannot be used: then that was logged as `reload-failed`, with the place in
+ * the file.  The main thread.
+ */
+struct config *
+daemon_reload(void);
+
+/* Log as much as c says; -v wins.  Any thread. */
+void
+daemon_set_level(const struct config *c);
 
 /* As many file descriptors as the system lets us have. */
 void
@@ -36,8 +49,18 @@ daemon_memory(void);
 void
 daemon_block_signals(void);
 
-/* Return when SIGTERM or SIGINT came; log SIGHUP meanwhile. */
-void
-daemon_wait(void);
+enum daemon_event {
+	DAEMON_STOP,		/* SIGTERM or SIGINT; logged as `stopping` */
+	DAEMON_RELOAD,		/* SIGHUP */
+	DAEMON_UPGRADE,		/* SIGUSR2 */
+	DAEMON_TIMEOUT,		/* the deadline is there */
+};
+
+/*
+ * Wait for a signal, until deadline_us of CLOCK_MONOTONIC at most; UINT64_MAX:
+ * for ever.  A signal that came before the call counts.
+ */
+enum daemon_event
+daemon_wait(uint64_t deadline_us);
 
 #endif

@@ -12,6 +12,7 @@ static const struct unit_suite *const suites[] = {
     &suite_base,
     &suite_config,
     &suite_crew,
+    &suite_daemon,
     &suite_handshake,
     &suite_http,
     &suite_instruction,

@@ -21,6 +21,7 @@ extern const struct unit_suite suite_config;
 extern const struct unit_suite suite_http;
 extern const struct unit_suite suite_base;
 extern const struct unit_suite suite_crew;
+extern const struct unit_suite suite_daemon;
 extern const struct unit_suite suite_handshake;
 extern const struct unit_suite suite_instruction;
 extern const struct unit_suite suite_net;
