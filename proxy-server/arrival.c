@@ -20,6 +20,9 @@ struct arrival {
 	struct tcp tcp;
 	struct timer deadline;
 	struct handshake handshake;
+	struct message move; /* to the worker of its session */
+	struct ins_resume resume; /* borrows from the handshake's bytes */
+	uint8_t client_nonce[INS_NONCE_SIZE], server_nonce[INS_NONCE_SIZE];
 	char peer[ADDRESS_TEXT_MAX];
 };
 
@@ -70,22 +73,33 @@ static bool
 answer_hello(struct arrival *a, const struct ins_hello *theirs)
 {
 	struct server *server = a->worker->server;
-	uint8_t nonce[INS_NONCE_SIZE], buf[INS_ENCODE_MAX];
+	uint8_t buf[INS_ENCODE_MAX];
 	struct ins_hello h = {
 	    .version =
 		theirs->version < INS_VERSION ? theirs->version : INS_VERSION,
-	    .nonce = nonce,
+	    .nonce = a->server_nonce,
 	    .instance = server->instance,
 	    .start = server->start,
 	};
 	size_t n;
 
-	driver_random(worker_driver(a->worker), nonce, sizeof(nonce));
+	memcpy(a->client_nonce, theirs->nonce, INS_NONCE_SIZE);
+	driver_random(worker_driver(a->worker), a->server_nonce,
+	    INS_NONCE_SIZE);
 	n = ins_hello_encode(buf, sizeof(buf), &h);
 	if (send(a->tcp.watch.fd, buf, n, MSG_NOSIGNAL) == (ssize_t)n)
 		return true;
 	drop(a, INS_END_PROTOCOL, strerror(errno));
 	return false;
+}
+
+/* Refused where it is: watched again, so that what it is told arrives. */
+static void
+refuse(struct arrival *a, unsigned code)
+{
+	if (tcp_watch(&a->tcp) < 0)
+		a->tcp.failed = true;
+	drop(a, code, ins_end_text(code));
 }
 
 static void
@@ -103,6 +117,7 @@ claim(struct arrival *a, const struct claim *c)
 		drop(a, INS_END_NO_RESOURCES, "out of memory");
 		return;
 	}
+	driver_random(worker_driver(a->worker), t->secret, sizeof(t->secret));
 	/* Its worker watches the socket from here on. */
 	loop_unwatch(&a->worker->loop, &a->tcp.watch);
 	refused = registry_claim(a->worker, c, t);
@@ -112,10 +127,54 @@ claim(struct arrival *a, const struct claim *c)
 		return;
 	}
 	tunnel_free(t);
-	/* Watched again, so that what it is told arrives. */
-	if (tcp_watch(&a->tcp) < 0)
-		a->tcp.failed = true;
-	drop(a, refused, ins_end_text(refused));
+	refuse(a, refused);
+}
+
+/* On the worker of the session. */
+static void
+deliver_resume(struct message *m)
+{
+	struct arrival *a = container_of(m, struct arrival, move);
+	struct tunnel *t = tunnel_find(a->worker, a->resume.session);
+	struct comeback c = {
+	    .resume = &a->resume,
+	    .client_nonce = a->client_nonce,
+	    .server_nonce = a->server_nonce,
+	    .fd = a->tcp.watch.fd,
+	    .peer = a->peer,
+	};
+	unsigned refused = INS_END_UNKNOWN_SESSION;
+
+	list_append(&a->worker->arrivals, &a->node);
+	a->tcp.loop = &a->worker->loop;
+	c.rest = handshake_rest(&a->handshake, &c.nrest);
+	if (t != NULL)
+		refused = tunnel_resume(t, &c);
+	if (refused != 0) {
+		refuse(a, refused);
+		return;
+	}
+	leave(a);
+	free(a);
+}
+
+static void
+resume(struct arrival *a, const struct ins_resume *m)
+{
+	struct worker *w = registry_locate(a->worker->server, m);
+
+	if (w == NULL) {
+		drop(a, INS_END_UNKNOWN_SESSION,
+		    ins_end_text(INS_END_UNKNOWN_SESSION));
+		return;
+	}
+	a->resume = *m;
+	timer_cancel(&worker_driver(a->worker)->timers, &a->deadline);
+	list_remove(&a->node);
+	loop_unwatch(&a->worker->loop, &a->tcp.watch);
+	a->worker = w;
+	a->move.deliver = deliver_resume;
+	loop_post(&w->loop, &a->move);
 }
 
 /* What came of the handshake; false: the arrival is gone. */
@@ -143,10 +202,14 @@ step(struct arrival *a)
 			c.registration = &e.registration;
 			claim(a, &c);
 			return false;
+		case HANDSHAKE_RESUME:
+			resume(a, &e.resume);
+			return false;
 		case HANDSHAKE_END:
 			drop(a, INS_END_PROTOCOL, "the peer gave up");
 			return false;
 		case HANDSHAKE_REGISTERED:
+		case HANDSHAKE_RESUMED:
 		case HANDSHAKE_BAD:
 			drop(a, e.code, e.why);
 			return false;

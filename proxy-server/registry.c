@@ -124,10 +124,11 @@ make_room(struct remote *r, const struct claim *c)
 	struct tunnel *t;
 	bool standby, others = false;
 
-	for (i = r->tunnels.next; i != &r->tunnels; i = i->next)
-		if (!same_instance(container_of(i, struct tunnel, in_remote),
-			c))
+	for (i = r->tunnels.next; i != &r->tunnels; i = i->next) {
+		t = container_of(i, struct tunnel, in_remote);
+		if (!same_instance(t, c) && !t->going)
 			others = true;
+	}
 	standby = !c->classic && (g->standby || was_replaced(r, g->instance));
 	if (others && standby)
 		return false;
@@ -135,6 +136,9 @@ make_room(struct remote *r, const struct claim *c)
 		next = i->next;
 		t = container_of(i, struct tunnel, in_remote);
 		if (!same_instance(t, c)) {
+			/* One under go-away is only finished. */
+			if (t->going)
+				continue;
 			if (!t->classic)
 				remember_replaced(r, t->instance);
 			expel(r, t, INS_END_REPLACED);
@@ -164,6 +168,15 @@ choose_worker(const struct remote *r, struct worker *asking)
 	return &server->workers[best];
 }
 
+/* The smaller of both ends'. */
+static uint64_t
+resumable_for(struct worker *w, const struct ins_register *g)
+{
+	uint64_t ours = w->server->config->resume_timeout;
+
+	return ours < g->resume ? ours : g->resume;
+}
+
 unsigned
 registry_claim(struct worker *w, const struct claim *c, struct tunnel *t)
 {
@@ -185,6 +198,7 @@ registry_claim(struct worker *w, const struct claim *c, struct tunnel *t)
 			memcpy(t->instance, c->registration->instance,
 			    INS_INSTANCE_SIZE);
 			t->serial = c->registration->serial;
+			t->resume = resumable_for(w, c->registration);
 		}
 		t->worker = choose_worker(r, w);
 		list_append(&r->tunnels, &t->in_remote);
@@ -196,6 +210,66 @@ registry_claim(struct worker *w, const struct claim *c, struct tunnel *t)
 	}
 	table_unlock(&server->remotes, c->name.data, c->name.len);
 	return refused;
+}
+
+struct worker *
+registry_locate(struct server *server, const struct ins_resume *m)
+{
+	const struct ins_bytes *name = &m->who.name;
+	struct hash *h = table_lock(&server->remotes, name->data, name->len);
+	struct remote *r = find(h, name->data, name->len);
+	struct worker *w = NULL;
+	struct tunnel *t;
+	struct list *i;
+
+	if (r != NULL)
+		for (i = r->tunnels.next; i != &r->tunnels; i = i->next) {
+			t = container_of(i, struct tunnel, in_remote);
+			if (t->id == m->session)
+				w = t->worker;
+		}
+	table_unlock(&server->remotes, name->data, name->len);
+	return w;
+}
+
+void
+registry_settle(struct server *server, const struct tunnel *t,
+    const struct ins_register *g)
+{
+	struct claim c = {.registration = g};
+	const char *name = t->remote->name;
+	struct list *i, *next;
+	struct tunnel *other;
+
+	table_lock(&server->remotes, name, strlen(name));
+	for (i = t->remote->tunnels.next; i != &t->remote->tunnels; i = next) {
+		next = i->next;
+		other = container_of(i, struct tunnel, in_remote);
+		if (other != t && same_instance(other, &c) &&
+		    other->serial <= g->settled && !is_held(g, other->id))
+			expel(t->remote, other, INS_END_NOT_HELD);
+	}
+	table_unlock(&server->remotes, name, strlen(name));
+}
+
+void
+registry_set_parked(struct server *server, struct tunnel *t, bool parked)
+{
+	const char *name = t->remote->name;
+
+	table_lock(&server->remotes, name, strlen(name));
+	t->parked = parked;
+	table_unlock(&server->remotes, name, strlen(name));
+}
+
+void
+registry_set_going(struct server *server, struct tunnel *t)
+{
+	const char *name = t->remote->name;
+
+	table_lock(&server->remotes, name, strlen(name));
+	t->going = true;
+	table_unlock(&server->remotes, name, strlen(name));
 }
 
 void
@@ -222,6 +296,8 @@ registry_pick(struct worker *w, const char *name, struct session **session,
 	*other = NULL;
 	for (i = r->tunnels.next; i != &r->tunnels; i = i->next) {
 		t = container_of(i, struct tunnel, in_remote);
+		if (t->parked || t->going)
+			continue;
 		if (t->worker != w)
 			*other = t->worker;
 		else if (t->session != NULL) {

@@ -46,6 +46,24 @@ registry_close(struct server *);
 unsigned
 registry_claim(struct worker *, const struct claim *, struct tunnel *t);
 
+/*
+ * The worker that has the session of that id and name, for a resume; NULL:
+ * there is none.
+ */
+struct worker *
+registry_locate(struct server *, const struct ins_resume *);
+
+/* After a resume: end those sessions that its instance has given up. */
+void
+registry_settle(struct server *, const struct tunnel *,
+    const struct ins_register *);
+
+/* Visitors are for other tunnels now.  Its worker's thread, all three. */
+void
+registry_set_parked(struct server *, struct tunnel *, bool parked);
+void
+registry_set_going(struct server *, struct tunnel *);
+
 /* The tunnel is over: its name is free of it.  Its worker's thread. */
 void
 registry_release(struct server *, struct tunnel *);

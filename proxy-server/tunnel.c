@@ -10,6 +10,7 @@
 #include "net/tcp.h"
 #include "proxy-server/registry.h"
 #include "proxy-server/visitor.h"
+#include "tunnel/proof.h"
 
 struct tunnel *
 tunnel_new(struct server *server, int fd, const char *peer, const uint8_t *rest,
@@ -79,6 +80,26 @@ on_finished(struct session *s, const struct stream_report *r)
 }
 
 static void
+on_parked(struct session *s, const char *why)
+{
+	struct tunnel *t = session_owner(s);
+
+	t->parked_at = worker_driver(t->worker)->now;
+	registry_set_parked(t->worker->server, t, true);
+	log_tunnel(LOG_WARN, "session-parked", t, why);
+}
+
+static void
+on_going(struct session *s, unsigned code, const char *why)
+{
+	struct tunnel *t = session_owner(s);
+
+	(void)code;
+	registry_set_going(t->worker->server, t);
+	log_tunnel(LOG_INFO, "going-away", t, why);
+}
+
+static void
 on_ended(struct session *s, unsigned code, const char *why)
 {
 	struct tunnel *t = session_owner(s);
@@ -96,6 +117,8 @@ on_ended(struct session *s, unsigned code, const char *why)
 static const struct session_events events = {
     .open = NULL,
     .finished = on_finished,
+    .parked = on_parked,
+    .going = on_going,
     .ended = on_ended,
 };
 
@@ -103,7 +126,7 @@ static const struct session_events events = {
 static int
 tell_registered(const struct tunnel *t)
 {
-	struct ins_registered g = {.session = t->id};
+	struct ins_registered g = {t->id, t->resume, t->secret};
 	uint8_t buf[INS_ENCODE_MAX];
 	size_t n = ins_registered_encode(buf, sizeof(buf), &g);
 
@@ -126,6 +149,9 @@ start(struct tunnel *t)
 	    .memory = c->session_memory,
 	    .window_max = c->stream_window_max,
 	    .heartbeat = c->heartbeat_interval * MS,
+	    .misses = c->heartbeat_misses,
+	    .resume = t->resume * MS,
+	    .resume_memory = c->resume_memory,
 	    .stall = c->classic_stall * MS,
 	    .events = &events,
 	    .all = &w->sessions,
@@ -135,6 +161,9 @@ start(struct tunnel *t)
 
 	if (tell_registered(t) < 0)
 		return -1;
+	if (!t->classic)
+		address_watch_carrier(t->fd,
+		    c->heartbeat_interval * c->heartbeat_misses);
 	carrier = tcp_carrier_new(&w->loop, t->fd);
 	if (carrier == NULL)
 		return -1;
@@ -171,28 +200,137 @@ tunnel_adopt(struct message *m)
 	visitor_remote_up(server, t->remote->name);
 }
 
+struct tunnel *
+tunnel_find(struct worker *w, uint64_t id)
+{
+	struct hash_node *n = hash_find(&w->tunnels, &id, sizeof(id));
+
+	return n != NULL ? container_of(n, struct tunnel, node) : NULL;
+}
+
+static struct proof_input
+proof_of(const struct tunnel *t, const struct comeback *c)
+{
+	const struct server *server = t->worker->server;
+
+	return (struct proof_input){
+	    .client_instance = t->instance,
+	    .server_instance = server->instance,
+	    .server_start = server->start,
+	    .name = {(const uint8_t *)t->remote->name,
+		strlen(t->remote->name)},
+	    .session = t->id,
+	    .client_nonce = c->client_nonce,
+	    .server_nonce = c->server_nonce,
+	    .attempt = c->resume->attempt,
+	    .client_offset = c->resume->offset,
+	};
+}
+
+static bool
+may_resume(const struct tunnel *t, const struct comeback *c)
+{
+	struct proof_input in = proof_of(t, c);
+
+	return t->resume > 0 &&
+	    memcmp(t->instance, c->resume->who.instance, INS_INSTANCE_SIZE) ==
+	    0 &&
+	    proof_check(t->secret, false, &in, c->resume->proof) &&
+	    c->resume->attempt > t->attempt &&
+	    session_resumable(t->session, c->resume->offset);
+}
+
+/* On a fresh socket it fits. */
+static int
+tell_resumed(const struct tunnel *t, const struct comeback *c, uint64_t offset)
+{
+	uint8_t proof[INS_PROOF_SIZE], buf[INS_ENCODE_MAX];
+	struct ins_resumed m = {offset, proof};
+	struct proof_input in = proof_of(t, c);
+	size_t n;
+
+	in.server_offset = offset;
+	if (proof_make(t->secret, true, &in, proof) < 0)
+		return -1;
+	n = ins_resumed_encode(buf, sizeof(buf), &m);
+	return send(c->fd, buf, n, MSG_NOSIGNAL) == (ssize_t)n ? 0 : -1;
+}
+
+static void
+log_resumed(const struct tunnel *t)
+{
+	struct log_line l;
+
+	if (!log_begin(&l, LOG_INFO, "resumed"))
+		return;
+	log_text(&l, "remote", t->remote->name);
+	log_text(&l, "peer", t->peer);
+	log_number(&l, "session", t->id);
+	log_number(&l, "streams", session_streams(t->session));
+	log_number(&l, "attempt", t->attempt);
+	if (t->parked)
+		log_number(&l, "ms",
+		    (worker_driver(t->worker)->now - t->parked_at) / MS);
+	log_end(&l);
+}
+
+unsigned
+tunnel_resume(struct tunnel *t, const struct comeback *c)
+{
+	const struct config *config = t->worker->server->config;
+	struct carrier *carrier;
+	uint64_t offset;
+
+	if (!may_resume(t, c))
+		return INS_END_NOT_RESUMED;
+	carrier = tcp_carrier_new(&t->worker->loop, c->fd);
+	if (carrier == NULL)
+		return INS_END_NO_RESOURCES;
+	t->attempt = c->resume->attempt;
+	t->serial = c->resume->who.serial;
+	strcpy(t->peer, c->peer);
+	offset = session_let_go(t->session);
+	if (tell_resumed(t, c, offset) < 0) {
+		/* Gone already: it stays parked, and the peer tries again. */
+		carrier->ops->close(carrier);
+		registry_set_parked(t->worker->server, t, true);
+		return 0;
+	}
+	address_watch_carrier(c->fd,
+	    config->heartbeat_interval * config->heartbeat_misses);
+	session_resume(t->session, carrier, c->resume->offset);
+	log_resumed(t);
+	session_input(t->session, c->rest, c->nrest);
+	registry_settle(t->worker->server, t, &c->resume->who);
+	registry_set_parked(t->worker->server, t, false);
+	visitor_remote_up(t->worker->server, t->remote->name);
+	return 0;
+}
+
 struct end_message {
 	struct message message;
 	struct worker *worker;
 	uint64_t id;
 	enum ins_end_code code;
+	bool away;
 };
 
 static void
 deliver_end(struct message *m)
 {
 	struct end_message *e = container_of(m, struct end_message, message);
-	struct hash_node *n;
+	struct tunnel *t = tunnel_find(e->worker, e->id);
 
-	n = hash_find(&e->worker->tunnels, &e->id, sizeof(e->id));
-	if (n != NULL)
-		session_end(container_of(n, struct tunnel, node)->session,
-		    e->code, ins_end_text(e->code));
+	if (t != NULL && e->away) {
+		registry_set_going(e->worker->server, t);
+		session_go_away(t->session, e->code, ins_end_text(e->code));
+	} else if (t != NULL)
+		session_end(t->session, e->code, ins_end_text(e->code));
 	free(e);
 }
 
-void
-tunnel_end(struct worker *w, uint64_t id, enum ins_end_code code)
+static void
+post_end(struct worker *w, uint64_t id, enum ins_end_code code, bool away)
 {
 	struct end_message *e = malloc(sizeof(*e));
 
@@ -203,5 +341,18 @@ tunnel_end(struct worker *w, uint64_t id, enum ins_end_code code)
 	e->worker = w;
 	e->id = id;
 	e->code = code;
+	e->away = away;
 	loop_post(&w->loop, &e->message);
+}
+
+void
+tunnel_end(struct worker *w, uint64_t id, enum ins_end_code code)
+{
+	post_end(w, id, code, false);
+}
+
+void
+tunnel_go_away(struct worker *w, uint64_t id, enum ins_end_code code)
+{
+	post_end(w, id, code, true);
 }

@@ -19,6 +19,11 @@ struct tunnel {
 	bool classic;
 	uint8_t instance[INS_INSTANCE_SIZE];
 	uint64_t serial;
+	bool parked, going;		/* under the shard's lock: no visitors */
+	uint64_t resume;		/* ms; 0: not resumable */
+	uint8_t secret[INS_SECRET_SIZE];
+	uint64_t attempt;		/* the last resume that was taken */
+	uint64_t parked_at;		/* us */
 	char peer[ADDRESS_TEXT_MAX];
 	struct session *session;	/* its worker only; NULL before */
 	int fd;				/* until the session is made */
@@ -37,8 +42,33 @@ tunnel_free(struct tunnel *);
 void
 tunnel_adopt(struct message *);
 
+/* A remote-client that comes back, and its new connection. */
+struct comeback {
+	const struct ins_resume *resume;
+	const uint8_t *client_nonce, *server_nonce;
+	int fd;
+	const char *peer;
+	const uint8_t *rest;		/* what was read beyond */
+	size_t nrest;
+};
+
+/* A tunnel of this worker by its session's id, or NULL. */
+struct tunnel *
+tunnel_find(struct worker *, uint64_t id);
+
+/*
+ * Go on with a session on another connection, in one step.  0, and fd is
+ * taken; or the code to refuse with: then nothing has changed.
+ */
+unsigned
+tunnel_resume(struct tunnel *, const struct comeback *);
+
 /* End a tunnel of another worker, or of this one; any thread. */
 void
 tunnel_end(struct worker *, uint64_t id, enum ins_end_code);
+
+/* The same, but its streams go on to their ends: InsGoAway. */
+void
+tunnel_go_away(struct worker *, uint64_t id, enum ins_end_code);
 
 #endif

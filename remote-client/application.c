@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "remote-client/dial.h"
+#include "remote-client/tunnel.h"
 #include "tunnel/socket_endpoint.h"
 
 /* What it needs only until it is connected. */
@@ -199,7 +199,7 @@ try_next(struct application *a)
 	while (c->next < c->naddresses) {
 		address = &c->addresses[c->next++];
 		/* Each one by itself: a name may stand for many addresses. */
-		if (!allowed(a->worker->client->config, address))
+		if (!allowed(a->worker->config, address))
 			continue;
 		if (try_address(a, address) == 0)
 			return;
@@ -261,7 +261,7 @@ start(struct application *a, const struct hostport *target)
 	c->outcome = INS_NOT_ALLOWED;
 	c->deadline.expired = on_deadline;
 	timer_set(&d->timers, &c->deadline,
-	    d->now + a->worker->client->config->connect_timeout * MS);
+	    d->now + a->worker->config->connect_timeout * MS);
 	if (n > 0) {
 		on_resolved(a, known, n, NULL);
 		return;
@@ -289,7 +289,7 @@ application_new(struct session *s, const struct ins_open *open,
 	a->socket.endpoint.ops = &socket_endpoint_ops;
 	a->socket.gone = gone;
 	a->socket.tcp.watch.fd = -1;
-	a->worker = dial_worker(session_owner(s));
+	a->worker = tunnel_worker(session_owner(s));
 	a->session = session_id(s);
 	a->source = open->source;
 	strcpy(a->target, text);

@@ -9,7 +9,7 @@
 #include "remote-client/client.h"
 #include "tunnel/session.h"
 
-/* session_events.open; the session's owner is a struct dial. */
+/* session_events.open; the session's owner is a struct tunnel. */
 void
 application_open(struct session *, struct stream *, const struct ins_open *);
 

@@ -1,55 +1,104 @@
 #include "remote-client/roll.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-int
-roll_init(struct roll *r, unsigned n)
+void
+roll_init(struct roll *r)
 {
-	*r = (struct roll){.n = n};
+	*r = (struct roll){0};
 	pthread_mutex_init(&r->lock, NULL);
-	r->entries = calloc(n, sizeof(*r->entries));
-	return r->entries != NULL ? 0 : -1;
+	list_init(&r->entries);
 }
 
 void
 roll_close(struct roll *r)
 {
-	free(r->entries);
 	pthread_mutex_destroy(&r->lock);
 }
 
+void
+roll_enter(struct roll *r, struct roll_entry *e)
+{
+	pthread_mutex_lock(&r->lock);
+	*e = (struct roll_entry){0};
+	list_append(&r->entries, &e->node);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/* With the lock, as all set_ functions. */
+static void
+set_up(struct roll *r, struct roll_entry *e, bool up)
+{
+	if (e->up != up)
+		r->up += up ? 1 : -1u;
+	e->up = up;
+}
+
+static void
+set_session(struct roll *r, struct roll_entry *e, uint64_t session)
+{
+	if ((e->session != 0) != (session != 0))
+		r->sessions += session != 0 ? 1 : -1u;
+	e->session = session;
+}
+
+void
+roll_leave(struct roll *r, struct roll_entry *e)
+{
+	pthread_mutex_lock(&r->lock);
+	set_up(r, e, false);
+	set_session(r, e, 0);
+	list_remove(&e->node);
+	pthread_mutex_unlock(&r->lock);
+}
+
 uint64_t
-roll_begin(struct roll *r, unsigned i)
+roll_begin(struct roll *r, struct roll_entry *e)
 {
 	uint64_t serial;
 
 	pthread_mutex_lock(&r->lock);
 	serial = ++r->serial;
-	r->entries[i].unsettled = serial;
+	e->unsettled = serial;
 	pthread_mutex_unlock(&r->lock);
 	return serial;
 }
 
 void
-roll_settle(struct roll *r, unsigned i)
+roll_settle(struct roll *r, struct roll_entry *e)
 {
 	pthread_mutex_lock(&r->lock);
-	if (r->entries[i].session != 0)
-		r->up--;
-	r->entries[i] = (struct roll_entry){0};
+	e->unsettled = 0;
 	pthread_mutex_unlock(&r->lock);
 }
 
 void
-roll_hold(struct roll *r, unsigned i, uint64_t session, const uint8_t *server)
+roll_hold(struct roll *r, struct roll_entry *e, uint64_t session,
+    const uint8_t *server)
 {
 	pthread_mutex_lock(&r->lock);
-	r->entries[i].unsettled = 0;
-	r->entries[i].session = session;
-	memcpy(r->entries[i].server, server, INS_INSTANCE_SIZE);
-	r->up++;
+	e->unsettled = 0;
+	memcpy(e->server, server, INS_INSTANCE_SIZE);
+	set_session(r, e, session);
+	set_up(r, e, true);
 	r->standby = false;
+	pthread_mutex_unlock(&r->lock);
+}
+
+void
+roll_park(struct roll *r, struct roll_entry *e)
+{
+	pthread_mutex_lock(&r->lock);
+	set_up(r, e, false);
+	pthread_mutex_unlock(&r->lock);
+}
+
+void
+roll_drop(struct roll *r, struct roll_entry *e)
+{
+	pthread_mutex_lock(&r->lock);
+	set_up(r, e, false);
+	set_session(r, e, 0);
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -67,14 +116,14 @@ roll_tell(struct roll *r, const uint8_t *server, struct ins_register *g,
     uint8_t *held)
 {
 	const struct roll_entry *e;
+	const struct list *i;
 	uint64_t settled;
-	unsigned i;
 
 	g->held = (struct ins_bytes){held, 0};
 	pthread_mutex_lock(&r->lock);
 	settled = r->serial;
-	for (i = 0; i < r->n; i++) {
-		e = &r->entries[i];
+	for (i = r->entries.next; i != &r->entries; i = i->next) {
+		e = container_of(i, struct roll_entry, node);
 		if (e->unsettled != 0 && e->unsettled <= settled)
 			settled = e->unsettled - 1;
 		if (e->session != 0 && g->held.len < 8 * INS_HELD_MAX &&
@@ -120,4 +169,15 @@ roll_up(struct roll *r)
 	up = r->up;
 	pthread_mutex_unlock(&r->lock);
 	return up;
+}
+
+unsigned
+roll_sessions(struct roll *r)
+{
+	unsigned n;
+
+	pthread_mutex_lock(&r->lock);
+	n = r->sessions;
+	pthread_mutex_unlock(&r->lock);
+	return n;
 }

@@ -3,7 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "remote-client/dial.h"
+#include "remote-client/tunnel.h"
 #include "tunnel/session.h"
 
 int
@@ -22,6 +22,8 @@ workers_init(struct client *client, unsigned n)
 		crew_add(&client->crew, &w->member, &w->loop);
 		w->client = client;
 		w->index = client->nworkers;
+		w->config = client->config;
+		list_init(&w->tunnels);
 		list_init(&w->sessions);
 	}
 	return 0;
@@ -30,8 +32,9 @@ workers_init(struct client *client, unsigned n)
 static void
 end_all(struct worker *w)
 {
-	dials_stop(w);
+	tunnels_stop(w);
 	session_end_all(&w->sessions, INS_END_SHUTDOWN, "stopping");
+	tunnels_free(w);
 }
 
 static void

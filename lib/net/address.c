@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <limits.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
@@ -226,6 +227,13 @@ void
 address_tune_carrier(int fd)
 {
 	set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, CARRIER_UNSENT);
+}
+
+void
+address_watch_carrier(int fd, uint64_t ms)
+{
+	set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT,
+	    ms < INT_MAX ? (int)ms : INT_MAX);
 }
 
 int

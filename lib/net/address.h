@@ -106,4 +106,12 @@ address_tune(int fd);
 void
 address_tune_carrier(int fd);
 
+/*
+ * An extended carrier whose bytes nobody acknowledges for ms milliseconds is
+ * dead, whatever the kernel would still wait (RFC 5482).  Nothing else gets
+ * this: a zero window counts, so it would kill a download that is paused.
+ */
+void
+address_watch_carrier(int fd, uint64_t ms);
+
 #endif

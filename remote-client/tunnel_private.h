@@ -1,0 +1,90 @@
+/*
+ * What tunnel.c (slots, sessions, pauses) and tunnel_dial.c (what is said to
+ * the proxy-server) share.
+ */
+#ifndef REMOTE_CLIENT_TUNNEL_PRIVATE_H
+#define REMOTE_CLIENT_TUNNEL_PRIVATE_H
+
+#include "remote-client/dial.h"
+#include "remote-client/tunnel.h"
+#include "tunnel/session.h"
+
+#define STRAY (-1)
+
+enum tunnel_state {
+	TUNNEL_IDLE,		/* until another one has a session */
+	TUNNEL_DIALLING,
+	TUNNEL_UP,
+	TUNNEL_WAITING,		/* to dial again */
+	TUNNEL_STOPPED,
+};
+
+struct tunnel {
+	struct list node;		/* worker->tunnels */
+	struct worker *worker;
+	int slot;			/* or STRAY */
+	int home;			/* of a stray: the slot to go back to, or
+					 * STRAY */
+	bool homing;			/* a stray: tries the first server once,
+					 * for the slot home */
+	enum tunnel_state state;
+	struct timer timer;		/* when to dial again; UP: when to try
+					 * the first server */
+	struct dial dial;
+	size_t server;			/* of config->servers */
+	struct hostport to;		/* where it dials */
+	unsigned attempts;		/* failed ones, for the backoff */
+	uint64_t urgent_until;		/* us: pauses are short until then */
+	uint64_t serial;
+	uint64_t up_since, parked_at;	/* us */
+	uint8_t nonce[INS_NONCE_SIZE];
+	uint8_t server_nonce[INS_NONCE_SIZE];
+	uint8_t hello_instance[INS_INSTANCE_SIZE];	/* of this dial */
+	uint64_t hello_start;
+	struct roll_entry entry;
+
+	struct session *session;	/* NULL: none; parked: to be resumed */
+	uint64_t attempt;		/* the last that was made */
+	uint64_t asked_offset;		/* what it said of us */
+	struct {
+		struct hostport at;	/* where its carrier led */
+		uint8_t instance[INS_INSTANCE_SIZE];
+		uint64_t start;
+		uint8_t secret[INS_SECRET_SIZE];
+		uint64_t resume;	/* ms; 0: not resumable */
+	} with;
+};
+
+static inline struct roll *
+roll_of(struct tunnel *t)
+{
+	return &t->worker->client->roll;
+}
+
+/* tunnel.c */
+
+/* The attempt failed: the next one after a pause. */
+void
+tunnel_failed(struct tunnel *, const char *reason);
+/* What a code of InsEnd means for the next attempt. */
+void
+tunnel_heed(struct tunnel *, unsigned code);
+/* Pause as after some failures. */
+void
+tunnel_slow_down(struct tunnel *);
+/*
+ * Its session can only be resumed at a server that is not to be had now: it
+ * becomes a stray, and its slot gets another tunnel, which begins at once with
+ * server.
+ */
+void
+tunnel_split(struct tunnel *, size_t server);
+/* There is a session, or there is one again. */
+void
+tunnel_is_up(struct tunnel *, uint64_t id);
+extern const struct session_events tunnel_session_events;
+
+/* tunnel_dial.c */
+extern const struct dial_events tunnel_dial_events;
+
+#endif
