@@ -21,6 +21,7 @@ static const struct unit_suite *const suites[] = {
     &suite_path,
     &suite_scheduler,
     &suite_session,
+    &suite_state,
     &suite_window,
 };
 

@@ -29,6 +29,7 @@ extern const struct unit_suite suite_oom;
 extern const struct unit_suite suite_path;
 extern const struct unit_suite suite_scheduler;
 extern const struct unit_suite suite_session;
+extern const struct unit_suite suite_state;
 extern const struct unit_suite suite_window;
 
 #endif
