@@ -243,6 +243,7 @@ def ours(stack, more):
         "- remote_name: long\n"
         "  port_list:\n"
         f'  - {{type: tcp, bind: "127.0.0.1:0", remote: {application}}}\n'
+        f"state_dir: {stack.dir}/state\n"
         + "\n".join(stack.options.server_yaml) + "\n")
     server = stack.start("proxy-server", BUILD / "proxy-server", "-c",
                          stack.dir / "server.yaml")

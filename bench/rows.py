@@ -123,6 +123,7 @@ proxy:
 - remote_name: bench
   port_list:
   - {{type: tcp, bind: "127.0.0.1:{row.port}", remote: {row.app}}}
+state_dir: {row.dir}/state-{tunnel}
 """)
     client = row.file("remote-client.yaml", f"""name: bench
 server: 127.0.0.1:{tunnel}

@@ -26,18 +26,39 @@ log_ready(const struct server *server)
 	log_end(&l);
 }
 
+/* Who this is, from the state directory; 0, or -1 with the reason logged. */
+static int
+server_identify(struct server *server, const struct config *config)
+{
+	char error[LOG_LINE_MAX];
+	struct timespec now;
+	uint64_t us;
+
+	if (state_dir_open(&server->state, config->state_dir, error,
+		sizeof(error)) < 0)
+		goto err0;
+	clock_gettime(CLOCK_REALTIME, &now);
+	us = (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec / 1000;
+	if (state_dir_identity(&server->state, server->instance, &server->start,
+		us, error, sizeof(error)) < 0)
+		goto err1;
+	return 0;
+
+err1:
+	state_dir_close(&server->state);
+err0:
+	log_event(LOG_ERROR, "cannot-start", "reason", error, NULL);
+	return -1;
+}
+
 /* Everything that the workers share; 0, or -1. */
 static int
 server_init(struct server *server, const struct config *config)
 {
-	struct timespec now;
 	unsigned workers;
 	uint64_t seed;
 
-	clock_gettime(CLOCK_REALTIME, &now);
 	server->config = config;
-	server->start =
-	    (uint64_t)now.tv_sec * SECOND + (uint64_t)now.tv_nsec / 1000;
 	atomic_init(&server->next_session, 1);
 	budget_init(&server->memory,
 	    config->memory != 0 ? config->memory : daemon_memory(),
@@ -45,8 +66,6 @@ server_init(struct server *server, const struct config *config)
 	workers = config->workers != 0 ? config->workers : daemon_cores();
 	if (workers_init(server, workers) < 0)
 		return -1;
-	driver_random(worker_driver(&server->workers[0]), server->instance,
-	    sizeof(server->instance));
 	driver_random(worker_driver(&server->workers[0]), &seed, sizeof(seed));
 	table_init(&server->remotes, &allocator_system, seed);
 	table_init(&server->connections, &allocator_system, seed);
@@ -80,6 +99,8 @@ main(int argc, char **argv)
 
 	daemon_raise_limits();
 	daemon_block_signals();
+	if (server_identify(&server, config) < 0)
+		goto free;
 	if (server_init(&server, config) < 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason",
 		    "out of memory or descriptors", NULL);
@@ -103,6 +124,8 @@ stop:
 	registry_close(&server);
 	table_close(&server.remotes);
 	table_close(&server.connections);
+	state_dir_close(&server.state);
+free:
 	config_free(config);
 	return status;
 }

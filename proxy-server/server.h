@@ -17,6 +17,7 @@
 #include <stdbool.h>
 
 #include "base/config.h"
+#include "base/state_dir.h"
 #include "base/table.h"
 #include "instruction.h"
 #include "net/address.h"
@@ -50,6 +51,7 @@ struct server {
 	struct crew crew;
 	struct worker *workers;
 	unsigned nworkers;
+	struct state_dir state;		/* the main thread's */
 	uint8_t instance[INS_INSTANCE_SIZE];
 	uint64_t start;
 	_Atomic uint64_t next_session;

@@ -11,7 +11,7 @@ set -u
 
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
-config=config.example.yaml
+example=config.example.yaml
 DEADLINE=10
 step="the start"
 dir=
@@ -111,17 +111,25 @@ trap stop_all EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
+# So that a proxy-server of this machine is not in its way.
+config=$dir/config.yaml
+{
+	cat $example
+	printf '\nstate_dir: "%s/state"\n' "$dir"
+} >"$config"
+
 # --- the twelve steps ---------------------------------------------------------
 
-echo "Both daemons read $config; -v makes them log debug lines too."
+echo "Both daemons read $example, with a state_dir of the demonstration's
+own; -v makes them log debug lines too."
 
 say 1 "proxy-server starts, and listens for remote-clients on 9015."
-start proxy-server "$build/proxy-server" -v -c $config
+start proxy-server "$build/proxy-server" -v -c "$config"
 hop proxy-server ' listening for=tunnel bind=127\.0\.0\.1:9015'
 hop proxy-server ' ready '
 
 say 2 "remote-client starts, and dials the proxy-server."
-start remote-client "$build/remote-client" -v -c $config
+start remote-client "$build/remote-client" -v -c "$config"
 hop remote-client ' ready '
 hop remote-client ' debug dialling '
 

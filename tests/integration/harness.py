@@ -112,6 +112,7 @@ class Daemon:
         self.name = name
         self.argv = argv
         self.path = test.dir / f"{name}.log"
+        self.state_dir = None   # of a proxy-server: given by the harness
         self.expected = 0       # exit code that the end of the scenario wants
         self.ended = False      # the scenario itself ended it
         self._offset = 0
@@ -355,16 +356,31 @@ class Test:
             self.fail(f"{BUILD / program} is not built")
         name = self._name(name)
         config = self.dir / f"{name}.yaml"
+        state = None
+        if program == "proxy-server" and not re.search(r"^state_dir:",
+                                                       yaml_text, re.M):
+            state = self._state_dir()
+            yaml_text += f"state_dir: {state}\n"
         config.write_text(yaml_text)
         argv = [str(BUILD / program), "-c", str(config), *map(str, args)]
         # gcc's ThreadSanitizer does not run under wide address randomisation.
         if SAN == "tsan" and shutil.which("setarch"):
             argv = ["setarch", "-R", *argv]
         daemon = Daemon(self, name, argv, self.environment())
+        daemon.state_dir = state
         self.daemons.append(daemon)
         if wait_ready:
             daemon.wait_log("ready")
         return daemon
+
+    def _state_dir(self):
+        """The first that no running proxy-server of the scenario has: one that
+        is started again is the same, one beside it is another."""
+        taken = [daemon.state_dir for daemon in self.daemons if daemon.alive()]
+        number = 1
+        while (state := self.dir / f"state-{number}") in taken:
+            number += 1
+        return state
 
     def pair(self, ports, server="", client="", remote="remote_client1",
              dialect="extended", registered=True):

@@ -344,6 +344,11 @@ def check_configuration(t):
     for program in programs:
         done = t.run([program, "-t", "-c", path])
         t.eq(done.returncode, 0, f"{program.name}: {done.stderr}")
+    state = t.dir / "state"
+    path.write_text(f"{GOOD}state_dir: {state}\n")
+    for program in programs:
+        t.eq(t.run([program, "-t", "-c", path]).returncode, 0, program.name)
+    t.ok(not state.exists(), "-t makes no state directory")
     for number, (old, new, line, key) in enumerate(BAD):
         path = t.dir / f"bad{number}.yaml"
         t.ok(old in GOOD, f"{old} is in the good one")
@@ -684,3 +689,42 @@ def every_worker(t):
         # The kernel spreads visitors by chance.
         least = min(sessions.count(session) for session in set(sessions))
         t.ok(least >= 8, f"{daemon.name}: {least} of 64 in one session")
+
+
+def cannot_start(t, text, *words):
+    """A proxy-server that says why it does not start, with these words."""
+    daemon = t.server(text, name="refused", wait_ready=False)
+    t.eq(daemon.wait_exit(), 1, "exit of the one that cannot start")
+    reason = daemon.log("cannot-start")[0]["reason"]
+    for word in words:
+        t.ok(str(word) in reason, f"`{word}` in `{reason}`")
+    t.eq(daemon.log("listening"), [], "it never listened")
+
+
+@scenario(191, "two proxy-servers with one state_dir: the second does not start")
+def one_state_dir(t):
+    app = t.app(echo_once)
+    state = t.dir / "of" / "both"
+    text = t.server_yaml({"remote_client1": [("tcp", app.port)]},
+                         f"state_dir: {state}")
+    first = t.server(text, name="first")
+    client = t.client(t.client_yaml(first.port("tunnel")), registered=True)
+    identity, start = (state / "instance").read_text().split()
+    cannot_start(t, text, state, "another proxy-server", "set `state_dir`")
+    t.eq((state / "instance").read_text().split(), [identity, start],
+         "what the directory holds while the first one runs")
+    ask(t, first.port())
+    t.server(text.replace(str(state), str(t.dir / "own")), name="second")
+    client.stop()
+    # Killed, it leaves the directory free, and who it was.
+    first.kill()
+    t.server(text, name="again").stop()
+    again, later = (state / "instance").read_text().split()
+    t.eq(again, identity, "the identity after a restart")
+    t.ok(int(later) > int(start), f"the start {later} after {start}")
+    (state / "instance").write_text("damaged")
+    cannot_start(t, text, state / "instance", "delete it")
+    (state / "instance").unlink()
+    t.server(text, name="another").stop()
+    t.ok((state / "instance").read_text().split()[0] != identity,
+         "another identity when the file was deleted")
