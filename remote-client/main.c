@@ -6,11 +6,11 @@
 
 #include "base/daemon.h"
 #include "base/log.h"
-#include "remote-client/dial.h"
-#include "remote-client/roll.h"
+#include "remote-client/tunnel.h"
 #include "remote-client/worker.h"
 
 #define PROCESS_RESERVE 65536
+#define DRAIN_LOOK (SECOND / 20)
 
 static void
 log_ready(const struct client *client)
@@ -21,56 +21,112 @@ log_ready(const struct client *client)
 		return;
 	log_text(&l, "remote", client->config->name);
 	log_number(&l, "workers", client->nworkers);
-	log_number(&l, "tunnels", client->ndials);
+	log_number(&l, "tunnels",
+	    tunnels_wanted(client->config, client->nworkers));
 	log_text(&l, "version", PORT_PROXY_VERSION);
 	log_end(&l);
-}
-
-/* Each tunnel more would replace the one before it in the classic dialect. */
-static unsigned
-tunnels(const struct config *c, unsigned workers)
-{
-	if (c->dialect == CONFIG_CLASSIC)
-		return 1;
-	if (c->tunnels != 0)
-		return c->tunnels;
-	return workers < 64 ? workers : 64;
 }
 
 static int
 client_init(struct client *client, const struct config *config)
 {
-	unsigned workers;
+	unsigned workers, i;
 
 	client->config = config;
 	budget_init(&client->memory,
 	    config->memory != 0 ? config->memory : daemon_memory(),
 	    PROCESS_RESERVE);
+	roll_init(&client->roll);
 	workers = config->workers != 0 ? config->workers : daemon_cores();
 	if (workers_init(client, workers) < 0)
 		return -1;
 	driver_random(worker_driver(&client->workers[0]), client->instance,
 	    sizeof(client->instance));
-	if (dials_init(client, tunnels(config, workers)) < 0)
-		return -1;
-	return roll_init(&client->roll, client->ndials);
+	for (i = 0; i < workers; i++)
+		if (tunnels_update(&client->workers[i]) < 0)
+			return -1;
+	return 0;
+}
+
+static void
+warn_fixed(const char *key)
+{
+	log_event(LOG_WARN, "reload", "key", key, "reason",
+	    "it needs a restart or an upgrade to change", NULL);
+}
+
+static void
+update_worker(void *context, unsigned worker)
+{
+	struct client *client = context;
+	struct worker *w = &client->workers[worker];
+
+	w->config = client->config;
+	if (tunnels_update(w) < 0)
+		log_event(LOG_ERROR, "reload", "reason", "out of memory", NULL);
+}
+
+static void
+reload(struct client *client, struct config **config)
+{
+	struct config *next = daemon_reload(), *old = *config;
+
+	if (next == NULL)
+		return;
+	if (strcmp(next->name, old->name) != 0 ||
+	    next->dialect != old->dialect) {
+		log_event(LOG_ERROR, "reload-failed", "reason",
+		    "`name` and `dialect` need a restart to change", NULL);
+		config_free(next);
+		return;
+	}
+	if (next->workers != old->workers)
+		warn_fixed("workers");
+	if (next->memory != old->memory)
+		warn_fixed("memory");
+	daemon_set_level(next);
+	client->config = *config = next;
+	crew_run(&client->crew, update_worker, client);
+	config_free(old);
+	log_event(LOG_INFO, "reloaded", NULL);
+}
+
+static void
+drain_worker(void *context, unsigned worker)
+{
+	struct client *client = context;
+
+	tunnels_drain(&client->workers[worker]);
+}
+
+/* Let streams finish: until drain_timeout, or the second signal. */
+static void
+drain(struct client *client)
+{
+	uint64_t now = loop_clock();
+	uint64_t deadline = now + client->config->drain_timeout * MS;
+
+	crew_run(&client->crew, drain_worker, client);
+	while (roll_sessions(&client->roll) > 0 && now < deadline) {
+		if (daemon_wait(now + DRAIN_LOOK) == DAEMON_STOP)
+			break;
+		now = loop_clock();
+	}
 }
 
 /* Until we are to stop. */
 static void
-serve(void)
+serve(struct client *client, struct config **config)
 {
 	enum daemon_event event;
 
 	while ((event = daemon_wait(UINT64_MAX)) != DAEMON_STOP)
 		if (event == DAEMON_RELOAD)
-			log_event(LOG_WARN, "reload", "reason",
-			    "this version does "
-			    "not reload; restart it to use a changed file",
-			    NULL);
+			reload(client, config);
 		else if (event == DAEMON_UPGRADE)
 			log_event(LOG_WARN, "upgrade", "reason",
 			    "not supported yet", NULL);
+	drain(client);
 }
 
 int
@@ -90,17 +146,15 @@ main(int argc, char **argv)
 		    "out of memory or descriptors", NULL);
 		return 1;
 	}
-	dials_start(&client);
 	error = crew_start(&client.crew);
 	if (error != 0)
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
 		    NULL);
 	else {
 		log_ready(&client);
-		serve();
+		serve(&client, &config);
 	}
 	workers_stop(&client);
-	dials_free(&client);
 	roll_close(&client.roll);
 	config_free(config);
 	return error != 0;
