@@ -77,6 +77,22 @@ budget_open(struct budget *session, struct budget *process)
 	return WINDOW_FIRST;
 }
 
+static void
+adopt(struct budget *b, uint64_t window)
+{
+	atomic_fetch_add(&b->used, window);
+	atomic_fetch_add(&b->above, window - WINDOW_FIRST);
+}
+
+void
+budget_adopt(struct budget *session, struct budget *process, uint64_t window)
+{
+	if (window < WINDOW_FIRST)
+		return;
+	adopt(session, window);
+	adopt(process, window);
+}
+
 uint64_t
 budget_lower(struct budget *session, struct budget *process, uint64_t window)
 {

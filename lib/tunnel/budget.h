@@ -43,6 +43,11 @@ uint64_t
 budget_raise(struct budget *session, struct budget *process,
     uint64_t window, uint64_t goal);
 
+/* Take a window that was granted by the process before, room or not. */
+void
+budget_adopt(struct budget *session, struct budget *process,
+    uint64_t window);
+
 /* Give back all of a window, or what it has above WINDOW_FIRST. */
 void
 budget_close(struct budget *session, struct budget *process,

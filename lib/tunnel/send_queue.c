@@ -180,18 +180,24 @@ send_queue_acknowledge(struct send_queue *q, uint64_t offset)
 	return true;
 }
 
-void
-send_queue_rewind(struct send_queue *q, uint64_t offset)
+/* Let head be the buffer of offset. */
+static void
+find_head(struct send_queue *q, uint64_t offset)
 {
+	uint64_t at = q->base;
 	struct buffer *b;
-	uint64_t at;
 
-	send_queue_acknowledge(q, offset);
-	at = q->base;
 	for (b = q->first; b != NULL && at + b->len <= offset; b = b->next)
 		at += b->len;
 	q->head = b;
 	q->head_at = b != NULL ? (uint32_t)(offset - at) : 0;
+}
+
+void
+send_queue_rewind(struct send_queue *q, uint64_t offset)
+{
+	send_queue_acknowledge(q, offset);
+	find_head(q, offset);
 	/* Whether an instruction ends here is not known: as if it did not. */
 	q->begun = q->head_at > 0;
 	q->queued += (size_t)(q->sent - offset);
@@ -250,4 +256,87 @@ send_queue_drop(struct send_queue *q)
 		return;
 	kept->next = NULL;
 	q->queued = kept->len - q->head_at;
+}
+
+void
+send_queue_save(const struct send_queue *q, struct image_writer *w)
+{
+	const struct buffer *b;
+	size_t n = 0;
+
+	for (b = q->first; b != NULL; b = b->next)
+		n++;
+	image_put(w, q->base);
+	image_put(w, q->sent);
+	image_put(w, q->fixed);
+	image_put(w, q->acked);
+	image_put(w, q->begun);
+	image_put(w, q->answers);
+	image_put(w, n);
+	for (b = q->first; b != NULL; b = b->next) {
+		image_put(w, b->control);
+		image_put_bytes(w, b->at, b->len);
+	}
+}
+
+/* One buffer of an image; false when it failed or memory ran out. */
+static bool
+load_buffer(struct send_queue *q, struct image_reader *r)
+{
+	uint32_t control = (uint32_t)image_take(r, BUFFER_MAX);
+	struct buffer *b;
+	const uint8_t *p;
+	size_t len;
+
+	p = image_take_bytes(r, &len);
+	if (r->failed || len > BUFFER_MAX + BUFFER_HEADROOM)
+		return false;
+	b = pool_get(q->pool, len < BUFFER_MAX ? len : BUFFER_MAX);
+	if (b == NULL)
+		return false;
+	/* A head in front of a full buffer: it was in the headroom. */
+	if (len > b->size)
+		b->at -= len - b->size;
+	memcpy(b->at, p, len);
+	b->len = (uint32_t)len;
+	b->control = control;
+	send_queue_append(q, b);
+	return true;
+}
+
+/* Of a queue from an image; false when its offsets cannot be. */
+static bool
+place_cursor(struct send_queue *q, uint64_t sent)
+{
+	uint64_t end = q->base + q->queued;
+	bool begun = q->begun;
+
+	if (q->acked > sent || q->fixed < sent || sent > end ||
+	    q->fixed > end || sent < q->base ||
+	    (q->keep && q->base > q->acked))
+		return false;
+	find_head(q, sent);
+	q->begun = begun && q->head != NULL && q->head_at > 0;
+	q->queued = (size_t)(end - sent);
+	q->sent = sent;
+	return true;
+}
+
+bool
+send_queue_load(struct send_queue *q, struct image_reader *r)
+{
+	uint64_t sent, n;
+	bool begun;
+
+	q->base = image_take(r, INS_OFFSET_MAX);
+	sent = image_take(r, INS_OFFSET_MAX);
+	q->fixed = image_take(r, INS_OFFSET_MAX);
+	q->acked = image_take(r, INS_OFFSET_MAX);
+	begun = image_take_bool(r);
+	q->answers = image_take(r, UINT64_MAX);
+	for (n = image_take(r, SIZE_MAX); n > 0; n--)
+		if (!load_buffer(q, r))
+			return false;
+	q->begun = begun;
+	return !r->failed && place_cursor(q, sent);
 }

@@ -18,6 +18,7 @@
 #include <stdint.h>
 #include <sys/uio.h>
 
+#include "base/image.h"
 #include "base/pool.h"
 #include "instruction.h"
 #include "tunnel/budget.h"
@@ -97,5 +98,14 @@ send_queue_forget(struct send_queue *, enum ins_dialect, uint64_t identity);
 /* Let go of all but what has to be finished before an InsEnd. */
 void
 send_queue_drop(struct send_queue *);
+
+/*
+ * For an upgrade.  Into one that was only initialised; false when the image is
+ * not right or memory ran out: then it can only be closed.
+ */
+void
+send_queue_save(const struct send_queue *, struct image_writer *);
+bool
+send_queue_load(struct send_queue *, struct image_reader *);
 
 #endif

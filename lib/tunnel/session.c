@@ -399,6 +399,14 @@ on_stall(struct timer *t)
 		timer_set(&s->driver->timers, &s->stall, next);
 }
 
+void
+session_hook(struct session *s, struct carrier *carrier)
+{
+	s->carrier = carrier;
+	carrier->notify = on_carrier;
+	carrier->owner = s;
+}
+
 static void
 take_carrier(struct session *s, struct carrier *carrier)
 {
@@ -409,14 +417,31 @@ take_carrier(struct session *s, struct carrier *carrier)
 	    now +
 		(session_extended(s) || s->config.server ? s->config.heartbeat :
 							   CLASSIC_BEAT));
-	s->carrier = carrier;
-	carrier->notify = on_carrier;
-	carrier->owner = s;
+	session_hook(s, carrier);
 	session_wake(s);
 }
 
+static void
+init_members(struct session *s)
+{
+	list_init(&s->fresh);
+	list_init(&s->express);
+	list_init(&s->bulk);
+	list_init(&s->credits);
+	list_init(&s->active);
+	list_init(&s->over);
+	list_init(&s->blocked);
+	work_init(&s->run, on_run);
+	s->ack.expired = on_ack;
+	s->heartbeat.expired = on_heartbeat;
+	s->limit.expired = on_limit;
+	s->stall.expired = on_stall;
+	s->answer.expired = on_answer;
+	s->resume.expired = on_resume;
+}
+
 struct session *
-session_new(const struct session_config *config, struct carrier *carrier)
+session_bare(const struct session_config *config)
 {
 	struct driver *d = config->driver;
 	struct session *s;
@@ -434,25 +459,45 @@ session_new(const struct session_config *config, struct carrier *carrier)
 	}
 	driver_random(d, &seed, sizeof(seed));
 	hash_init(&s->streams, d->allocator, seed);
-	work_init(&s->run, on_run);
-	list_init(&s->fresh);
-	list_init(&s->express);
-	list_init(&s->bulk);
-	list_init(&s->credits);
-	list_init(&s->active);
-	list_init(&s->over);
-	list_init(&s->blocked);
-	s->ack.expired = on_ack;
-	s->heartbeat.expired = on_heartbeat;
-	s->limit.expired = on_limit;
-	s->stall.expired = on_stall;
-	s->answer.expired = on_answer;
-	s->resume.expired = on_resume;
+	init_members(s);
 	list_append(config->all, &s->node);
+	return s;
+}
+
+struct session *
+session_new(const struct session_config *config, struct carrier *carrier)
+{
+	struct session *s = session_bare(config);
+
+	if (s == NULL)
+		return NULL;
 	/* How far the peer is, before its own bytes are in the way. */
 	s->tx.ping_due = session_extended(s);
 	take_carrier(s, carrier);
 	return s;
+}
+
+/* Its streams too; nobody is told. */
+void
+session_discard(struct session *s)
+{
+	struct hash_node *n;
+
+	s->closing = true;
+	s->end_code = INS_END_NO_RESOURCES;
+	if (s->carrier != NULL)
+		s->carrier->ops->close(s->carrier);
+	s->carrier = NULL;
+	while ((n = hash_any(&s->streams)) != NULL)
+		stream_over(container_of(n, struct stream, node));
+	while (!list_empty(&s->over))
+		stream_discard(container_of(s->over.next, struct stream,
+		    active));
+	if (!s->ended)
+		session_tx_close(s);
+	s->ended = true;
+	s->closing = false;
+	session_reap(s);
 }
 
 void

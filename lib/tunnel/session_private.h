@@ -169,6 +169,16 @@ session_lose(struct session *, const char *format, ...)
 void
 session_told_to_go(struct session *, const struct ins_end *);
 
+/* One without a carrier that was never told anything: for an image. */
+struct session *
+session_bare(const struct session_config *);
+/* Take a carrier, but for what is to be done on it. */
+void
+session_hook(struct session *, struct carrier *);
+/* Let go of it and of its streams without a word to anybody. */
+void
+session_discard(struct session *);
+
 /* Do the session's work at the end of this turn. */
 void
 session_wake(struct session *);
@@ -281,8 +291,21 @@ session_control_patient(struct session *, size_t len);
 struct stream *
 stream_new(struct session *, const struct ins_open *open,
     enum stream_state);
+/* The same without a window: for an image.  NULL: memory ran out. */
+struct stream *
+stream_bare(struct session *, const struct ins_open *open,
+    enum stream_state);
 struct stream *
 stream_find(struct session *, uint64_t identity);
+/* The peer has nothing more to do with it. */
+void
+stream_over(struct stream *);
+/* Put data behind what is queued; false when memory ran out. */
+bool
+stream_enqueue(struct stream *, const uint8_t *data, size_t len);
+/* Reset and free it without a report: of an image that is not right. */
+void
+stream_discard(struct stream *);
 
 enum stream_event {
 	PEER_OPENED,

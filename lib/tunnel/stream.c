@@ -71,35 +71,20 @@ stream_find(struct session *s, uint64_t identity)
 }
 
 struct stream *
-stream_new(struct session *s, const struct ins_open *open,
+stream_bare(struct session *s, const struct ins_open *open,
     enum stream_state state)
 {
-	uint64_t window = budget_open(&s->budget, s->config.process);
 	struct stream *st;
 
-	if (window == 0) {
-		errno = ENOBUFS;
-		return NULL;
-	}
 	st = allocator_new(s->driver->allocator, sizeof(*st));
-	if (st == NULL) {
-		budget_close(&s->budget, s->config.process, window);
-		errno = ENOMEM;
+	if (st == NULL)
 		return NULL;
-	}
 	st->session = s;
 	st->identity = open->identity;
 	st->class = open->class;
 	st->weight = open->weight != 0 ? open->weight : INS_WEIGHT_DEFAULT;
 	st->emptied = true;
-	st->state = (uint8_t)state;
-	st->window = window;
-	credit_open(st);
-	window = st->window;
-	/* Before we have answered, what came ahead of the answer is bounded. */
-	st->rx_granted = !session_extended(s) ? UINT64_MAX :
-	    state == STREAM_CONNECTING        ? INS_WINDOW_MIN :
-						window;
+	st->state = (uint8_t)(state != STREAM_OVER ? state : STREAM_OPEN);
 	st->tail = &st->queue;
 	st->read_size = READ_FIRST;
 	st->opened_at = st->mark_at = s->driver->now;
@@ -111,6 +96,33 @@ stream_new(struct session *s, const struct ins_open *open,
 	st->node.len = sizeof(st->identity);
 	hash_insert(&s->streams, &st->node);
 	s->alive++;
+	return st;
+}
+
+struct stream *
+stream_new(struct session *s, const struct ins_open *open,
+    enum stream_state state)
+{
+	uint64_t window = budget_open(&s->budget, s->config.process);
+	struct stream *st;
+
+	if (window == 0) {
+		errno = ENOBUFS;
+		return NULL;
+	}
+	st = stream_bare(s, open, state);
+	if (st == NULL) {
+		budget_close(&s->budget, s->config.process, window);
+		errno = ENOMEM;
+		return NULL;
+	}
+	st->window = window;
+	credit_open(st);
+	window = st->window;
+	/* Before we have answered, what came ahead of the answer is bounded. */
+	st->rx_granted = !session_extended(s) ? UINT64_MAX :
+	    state == STREAM_CONNECTING        ? INS_WINDOW_MIN :
+						window;
 	return st;
 }
 
@@ -146,9 +158,8 @@ drop_queue(struct stream *st)
 	st->queued = 0;
 }
 
-/* The peer has nothing more to do with it. */
-static void
-over(struct stream *st)
+void
+stream_over(struct stream *st)
 {
 	struct session *s = st->session;
 
@@ -193,7 +204,7 @@ release(struct stream *st)
 {
 	struct session *s = st->session;
 
-	over(st);
+	stream_over(st);
 	session_unblock(s, st);
 	drop_queue(st);
 	list_remove(&st->active);
@@ -243,7 +254,7 @@ static void
 check_both_done(struct stream *st)
 {
 	if (st->local_done && st->state == STREAM_PEER_DONE)
-		over(st);
+		stream_over(st);
 }
 
 static void
@@ -301,7 +312,7 @@ stream_local_end(struct stream *st)
 	} else {
 		session_control_done(s,
 		    ins_close_encode(p, INS_ENCODE_MAX, st->identity));
-		over(st);
+		stream_over(st);
 	}
 	settle(st);
 }
@@ -346,9 +357,8 @@ flush(struct stream *st)
 	return true;
 }
 
-/* Put data behind what is queued; false when memory ran out. */
-static bool
-enqueue(struct stream *st, const uint8_t *data, size_t len)
+bool
+stream_enqueue(struct stream *st, const uint8_t *data, size_t len)
 {
 	struct buffer *b = st->queue == NULL ?
 	    NULL :
@@ -357,7 +367,8 @@ enqueue(struct stream *st, const uint8_t *data, size_t len)
 
 	while (len > 0) {
 		if (b == NULL || buffer_room(b) == 0) {
-			b = pool_get(&st->session->driver->pool, len);
+			b = pool_get(&st->session->driver->pool,
+		    len < BUFFER_MAX ? len : BUFFER_MAX);
 			if (b == NULL)
 				return false;
 			if (st->connected)
@@ -411,7 +422,7 @@ stream_data(struct stream *st, const uint8_t *data, size_t len)
 			n = 0;
 		st->rx_delivered += (uint64_t)n;
 	}
-	if ((size_t)n < len && !enqueue(st, data + n, len - (size_t)n)) {
+	if ((size_t)n < len && !stream_enqueue(st, data + n, len - (size_t)n)) {
 		stream_abort(st, INS_RESET_RESOURCES, "out of memory");
 		return;
 	}
@@ -434,7 +445,7 @@ void
 stream_reset(struct stream *st, unsigned reason)
 {
 	blame(st, PARTY_PEER);
-	over(st);
+	stream_over(st);
 	finish_reset(st, ins_reset_text(reason));
 }
 
@@ -445,7 +456,7 @@ stream_closed(struct stream *st)
 	/* A classic peer fails on data for what it has closed. */
 	if (!session_extended(st->session))
 		session_forget(st->session, st->identity);
-	over(st);
+	stream_over(st);
 	/* An open that was closed before its answer: there is no data. */
 	if (!st->connected && st->queue == NULL)
 		finish_reset(st, "closed");
@@ -468,7 +479,7 @@ stream_opened(struct stream *st, const struct ins_opened *o)
 	}
 	blame(st, PARTY_PEER);
 	st->why = ins_outcome_text(o->outcome);
-	over(st);
+	stream_over(st);
 	report(st);
 	e->ops->refuse(e, (enum ins_outcome)o->outcome);
 	release(st);
@@ -621,8 +632,18 @@ void
 stream_orphan(struct stream *st)
 {
 	blame(st, PARTY_SESSION);
-	over(st);
+	stream_over(st);
 	finish_reset(st, "the session ended");
+}
+
+void
+stream_discard(struct stream *st)
+{
+	if (st->endpoint != NULL) {
+		st->endpoint->stream = NULL;
+		st->endpoint->ops->reset(st->endpoint);
+	}
+	release(st);
 }
 
 void
