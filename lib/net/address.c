@@ -236,8 +236,23 @@ address_watch_carrier(int fd, uint64_t ms)
 	    ms < INT_MAX ? (int)ms : INT_MAX);
 }
 
+bool
+address_overlap(const struct address *a, const struct address *b)
+{
+	const struct address *six;
+
+	if (address_port(a) == 0 || address_port(a) != address_port(b))
+		return false;
+	if (a->sa.sa_family == b->sa.sa_family)
+		return address_is_any(a) || address_is_any(b) ||
+		    address_equal(a, b);
+	/* [::] takes IPv4 too: address_bind(). */
+	six = a->sa.sa_family == AF_INET6 ? a : b;
+	return address_is_any(six);
+}
+
 int
-address_listen(const struct address *a, bool reuseport)
+address_bind(const struct address *a, bool reuseport)
 {
 	int fd, on = 1, off = 0, saved;
 
@@ -260,11 +275,24 @@ address_listen(const struct address *a, bool reuseport)
 		address_is_any(a) ? &off : &on, sizeof(on)) < 0)
 		goto fail;
 	address_tune(fd);
-	if (bind(fd, &a->sa, a->len) < 0 || listen(fd, SOMAXCONN) < 0)
+	if (bind(fd, &a->sa, a->len) < 0)
 		goto fail;
 	return fd;
 
 fail:
+	saved = errno;
+	close(fd);
+	errno = saved;
+	return -1;
+}
+
+int
+address_listen(const struct address *a, bool reuseport)
+{
+	int fd = address_bind(a, reuseport), saved;
+
+	if (fd < 0 || listen(fd, SOMAXCONN) == 0)
+		return fd;
 	saved = errno;
 	close(fd);
 	errno = saved;

@@ -61,7 +61,7 @@ address_is_any(const struct address *);
 
 /*
  * The addresses to bind for a configured "host:port": the numeric one, what
- * the name resolves to (blocks: at start only), or [::] for an empty host, on
+ * the name resolves to (blocks: the main thread only), or [::] for an empty host, on
  * a dual-stack socket (0.0.0.0 where the machine has no IPv6).  At most max;
  * the count, or -1 with *error a static text.
  */
@@ -70,10 +70,21 @@ address_to_bind(const struct hostport *, struct address *out, int max,
     const char **error);
 
 /*
- * A non-blocking listening socket.  reuseport: several of them share the
+ * Whether a socket that listens on one would keep another program from the
+ * other: the same port (not 0) and a host in common.
+ */
+bool
+address_overlap(const struct address *, const struct address *);
+
+/*
+ * A non-blocking socket that is bound, for listen(2).  reuseport: several of them share the
  * address, and the kernel spreads connections.  Without it, binding fails
  * where anybody else listens.
  */
+int
+address_bind(const struct address *, bool reuseport);
+
+/* The same, and it listens. */
 int
 address_listen(const struct address *, bool reuseport);
 
@@ -91,7 +102,7 @@ address_connect(const struct address *, bool *connected);
  * the kernel's own default is two hours).  Buffer sizes are left to the
  * kernel, which follows the path better than a number does.
  *
- * address_listen() and address_connect() have called it: what is accepted
+ * address_bind() and address_connect() have called it: what is accepted
  * inherits it from its listener.  To a loopback address there is no keepalive:
  * nobody vanishes there.
  */

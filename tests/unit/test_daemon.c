@@ -79,7 +79,8 @@ static void
 test_reload(void)
 {
 	char dir[] = "/tmp/port-proxy-unit-XXXXXX", back[4096], path[64];
-	char *argv[] = {"remote-client", "-c", "a.yaml", NULL};
+	char program[] = "remote-client", option[] = "-c", file[] = "a.yaml";
+	char *argv[] = {program, option, file, NULL};
 	struct config *c;
 
 	if (mkdtemp(dir) == NULL || getcwd(back, sizeof(back)) == NULL ||
