@@ -256,7 +256,7 @@ arrival_accept(struct worker *w, int fd, const struct address *peer)
 	handshake_init(&a->handshake, true, worker_driver(w)->allocator);
 	a->deadline.expired = on_deadline;
 	timer_set(&worker_driver(w)->timers, &a->deadline,
-	    worker_driver(w)->now + w->server->config->handshake_timeout * MS);
+	    worker_driver(w)->now + w->config->handshake_timeout * MS);
 	list_append(&w->arrivals, &a->node);
 	return;
 

@@ -3,7 +3,6 @@
  * stream.
  */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -101,23 +100,18 @@ on_kick(struct work *w)
 }
 
 struct visitor *
-http_visitor_new(const struct listener *l, const struct address *peer)
+http_visitor_new(struct listener *l, const struct address *peer)
 {
-	const struct hostport *target = &l->config->target;
-	char host[HOSTPORT_TEXT_MAX], visitor[ADDRESS_TEXT_MAX];
+	char visitor[ADDRESS_TEXT_MAX];
 	struct http_visitor *h = calloc(1, sizeof(*h));
 
 	if (h == NULL)
 		return NULL;
-	if (target->host[0] == '\0')
-		snprintf(host, sizeof(host), "127.0.0.1:%u", target->port);
-	else
-		hostport_format(target, host, sizeof(host));
 	address_format_host(peer, visitor, sizeof(visitor));
 	h->visitor.listener = l;
 	h->visitor.peer = *peer;
 	work_init(&h->kick, on_kick);
-	h->http = http_new(host, visitor);
+	h->http = http_new(l->target_text, visitor);
 	if (h->http == NULL) {
 		free(h);
 		errno = ENOMEM;

@@ -1,32 +1,52 @@
 /*
- * Listeners, and the tunnel port: where connections are accepted.  Each
- * worker has a socket of its own for each (SO_REUSEPORT), so that the kernel
- * spreads connections over them.
+ * A listener, as its visitors know it: where they arrive, and what they get.
+ * It does not change and borrows nothing, so visitors of any worker keep what
+ * they came to, whatever becomes of the configuration and of the sockets
+ * (listeners.h).  It is counted; the last one who lets go frees it.
  */
 #ifndef PROXY_SERVER_LISTENER_H
 #define PROXY_SERVER_LISTENER_H
 
-#include "proxy-server/server.h"
+#include "base/config.h"
+#include "net/address.h"
 
-#define LISTENER_ADDRESSES 8	/* of one name */
-
-struct listeners {
-	struct listener *all;
-	size_t n;
+struct listener {
+	_Atomic unsigned references;
+	char *remote;			/* its name; NULL: the tunnel port */
+	enum config_type type;
+	enum config_class class;
+	unsigned weight;
+	struct hostport target;
+	struct address address;		/* as bound */
+	char bind[ADDRESS_TEXT_MAX];
+	char target_text[HOSTPORT_TEXT_MAX];
 };
 
 /*
- * Bind everything of the configuration, on every worker, before they run.
- * 0, or -1 after the error was logged; then nothing stays bound that
- * listeners_close() does not close.
+ * One with copies of what these say, and one reference; both NULL: the tunnel
+ * port.  NULL when memory ran out.
  */
-int
-listeners_open(struct server *, struct listeners *);
-void
-listeners_close(struct listeners *);
+struct listener *
+listener_new(const struct config_remote *, const struct config_listener *);
 
-/* Stop accepting on one worker; its thread, or nobody's. */
+/* Say where it is bound; before anybody else has it. */
 void
-listeners_stop(struct worker *);
+listener_set_address(struct listener *, const struct address *);
+
+/* Any thread.  Returns its argument. */
+struct listener *
+listener_hold(struct listener *);
+
+/* Any thread.  listener_release(NULL) does nothing. */
+void
+listener_release(struct listener *);
+
+/* Whether visitors get the same of both, wherever they are bound. */
+bool
+listener_same(const struct listener *, const struct listener *);
+
+/* A line of the log, level info. */
+void
+listener_log(const char *event, const struct listener *);
 
 #endif

@@ -8,8 +8,9 @@
 
 #include "base/daemon.h"
 #include "base/log.h"
-#include "proxy-server/listener.h"
+#include "proxy-server/listeners.h"
 #include "proxy-server/registry.h"
+#include "proxy-server/reload.h"
 #include "proxy-server/worker.h"
 
 #define PROCESS_RESERVE 65536
@@ -58,7 +59,8 @@ server_init(struct server *server, const struct config *config)
 	unsigned workers;
 	uint64_t seed;
 
-	server->config = config;
+	server->fixed.workers = config->workers;
+	server->fixed.memory = config->memory;
 	atomic_init(&server->next_session, 1);
 	budget_init(&server->memory,
 	    config->memory != 0 ? config->memory : daemon_memory(),
@@ -69,21 +71,18 @@ server_init(struct server *server, const struct config *config)
 	driver_random(worker_driver(&server->workers[0]), &seed, sizeof(seed));
 	table_init(&server->remotes, &allocator_system, seed);
 	table_init(&server->connections, &allocator_system, seed);
-	return registry_init(server);
+	return 0;
 }
 
 /* Until we are to stop. */
 static void
-serve(void)
+serve(struct server *server, struct listeners *listeners)
 {
 	enum daemon_event event;
 
 	while ((event = daemon_wait(UINT64_MAX)) != DAEMON_STOP)
 		if (event == DAEMON_RELOAD)
-			log_event(LOG_WARN, "reload", "reason",
-			    "this version does "
-			    "not reload; restart it to use a changed file",
-			    NULL);
+			reload(server, listeners);
 		else if (event == DAEMON_UPGRADE)
 			log_event(LOG_WARN, "upgrade", "reason",
 			    "not supported yet", NULL);
@@ -93,12 +92,13 @@ int
 main(int argc, char **argv)
 {
 	struct config *config = daemon_start(argc, argv, CONFIG_SERVER);
-	struct listeners listeners = {0};
+	struct listeners listeners;
 	struct server server = {0};
 	int status = 1, error;
 
 	daemon_raise_limits();
 	daemon_block_signals();
+	listeners_init(&listeners);
 	if (server_identify(&server, config) < 0)
 		goto free;
 	if (server_init(&server, config) < 0) {
@@ -106,8 +106,10 @@ main(int argc, char **argv)
 		    "out of memory or descriptors", NULL);
 		return 1;
 	}
-	if (listeners_open(&server, &listeners) < 0)
+	if (reload_apply(&server, &listeners, config) < 0) {
+		config_free(config);
 		goto stop;
+	}
 	error = crew_start(&server.crew);
 	if (error != 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
@@ -115,7 +117,7 @@ main(int argc, char **argv)
 		goto stop;
 	}
 	log_ready(&server);
-	serve();
+	serve(&server, &listeners);
 	status = 0;
 
 stop:
@@ -125,6 +127,9 @@ stop:
 	table_close(&server.remotes);
 	table_close(&server.connections);
 	state_dir_close(&server.state);
+	config_free(server.config);
+	return status;
+
 free:
 	config_free(config);
 	return status;

@@ -7,27 +7,139 @@
 
 #define ABSENT_LOG_US (60 * (uint64_t)SECOND)
 
-int
-registry_init(struct server *server)
+/* Removed or not. */
+static struct remote *
+lookup(const struct hash *h, const void *name, size_t len)
 {
-	const struct config *c = server->config;
+	struct hash_node *n = hash_find(h, name, len);
+
+	return n != NULL ? container_of(n, struct remote, node) : NULL;
+}
+
+static struct remote *
+find(const struct hash *h, const void *name, size_t len)
+{
+	struct remote *r = lookup(h, name, len);
+
+	return r != NULL && !r->removed ? r : NULL;
+}
+
+static struct remote *
+remote_new(const char *name)
+{
+	struct remote *r = calloc(1, sizeof(*r));
+
+	if (r == NULL)
+		goto err0;
+	r->name = strdup(name);
+	if (r->name == NULL)
+		goto err1;
+	r->removed = true;
+	r->node.key = r->name;
+	r->node.len = (uint32_t)strlen(r->name);
+	list_init(&r->tunnels);
+	return r;
+
+err1:
+	free(r);
+err0:
+	return NULL;
+}
+
+static void
+remote_free(struct remote *r)
+{
+	free(r->name);
+	free(r);
+}
+
+int
+registry_prepare(struct server *server, const struct config *c)
+{
+	const char *name;
 	struct remote *r;
 	struct hash *h;
-	size_t i;
+	size_t i, len;
 
 	for (i = 0; i < c->nremotes; i++) {
-		r = calloc(1, sizeof(*r));
+		name = c->remotes[i].name;
+		len = strlen(name);
+		h = table_lock(&server->remotes, name, len);
+		r = lookup(h, name, len);
+		if (r == NULL && (r = remote_new(name)) != NULL)
+			hash_insert(h, &r->node);
+		if (r != NULL)
+			r->kept = true;
+		table_unlock(&server->remotes, name, len);
 		if (r == NULL)
 			return -1;
-		r->name = c->remotes[i].name;
-		r->node.key = r->name;
-		r->node.len = (uint32_t)strlen(r->name);
-		list_init(&r->tunnels);
-		h = table_lock(&server->remotes, r->name, r->node.len);
-		hash_insert(h, &r->node);
-		table_unlock(&server->remotes, r->name, r->node.len);
 	}
 	return 0;
+}
+
+void
+registry_admit(struct server *server, const struct config *c)
+{
+	const char *name;
+	struct remote *r;
+	size_t i, len;
+
+	server->admitted++;
+	for (i = 0; i < c->nremotes; i++) {
+		name = c->remotes[i].name;
+		len = strlen(name);
+		r = lookup(table_lock(&server->remotes, name, len), name, len);
+		r->admitted = server->admitted;
+		r->removed = r->kept = false;
+		table_unlock(&server->remotes, name, len);
+	}
+}
+
+/* Out of the table, when nothing needs it; then it is the caller's to free. */
+static bool
+take_unused(struct hash *h, struct remote *r)
+{
+	if (!r->removed || r->kept || r->references > 0)
+		return false;
+	hash_remove(h, &r->node);
+	return true;
+}
+
+static bool
+dismiss(struct server *server, const char *name)
+{
+	bool unknown = false, unused = false;
+	size_t len = strlen(name);
+	struct hash *h = table_lock(&server->remotes, name, len);
+	struct remote *r = lookup(h, name, len);
+	struct tunnel *t;
+	struct list *i;
+
+	if (r != NULL && r->admitted != server->admitted) {
+		unknown = r->removed = true;
+		r->kept = false;
+		for (i = r->tunnels.next; i != &r->tunnels; i = i->next) {
+			t = container_of(i, struct tunnel, in_remote);
+			tunnel_go_away(t->worker, t->id,
+			    INS_END_UNKNOWN_NAME);
+		}
+		unused = take_unused(h, r);
+	}
+	table_unlock(&server->remotes, name, len);
+	if (unused)
+		remote_free(r);
+	return unknown;
+}
+
+bool
+registry_dismiss(struct server *server, const struct config *c)
+{
+	bool any = false;
+	size_t i;
+
+	for (i = 0; i < c->nremotes; i++)
+		any |= dismiss(server, c->remotes[i].name);
+	return any;
 }
 
 void
@@ -41,17 +153,21 @@ registry_close(struct server *server)
 		h = &server->remotes.shards[i].hash;
 		while ((n = hash_any(h)) != NULL) {
 			hash_remove(h, n);
-			free(container_of(n, struct remote, node));
+			remote_free(container_of(n, struct remote, node));
 		}
 	}
 }
 
-static struct remote *
-find(const struct hash *h, const void *name, size_t len)
+bool
+registry_knows(struct server *server, const char *name)
 {
-	struct hash_node *n = hash_find(h, name, len);
+	size_t len = strlen(name);
+	bool known;
 
-	return n != NULL ? container_of(n, struct remote, node) : NULL;
+	known =
+	    find(table_lock(&server->remotes, name, len), name, len) != NULL;
+	table_unlock(&server->remotes, name, len);
+	return known;
 }
 
 static bool
@@ -172,7 +288,7 @@ choose_worker(const struct remote *r, struct worker *asking)
 static uint64_t
 resumable_for(struct worker *w, const struct ins_register *g)
 {
-	uint64_t ours = w->server->config->resume_timeout;
+	uint64_t ours = w->config->resume_timeout;
 
 	return ours < g->resume ? ours : g->resume;
 }
@@ -193,6 +309,7 @@ registry_claim(struct worker *w, const struct claim *c, struct tunnel *t)
 		refused = INS_END_NAME_IN_USE;
 	else {
 		t->remote = r;
+		r->references++;
 		t->classic = c->classic;
 		if (!c->classic) {
 			memcpy(t->instance, c->registration->instance,
@@ -275,11 +392,17 @@ registry_set_going(struct server *server, struct tunnel *t)
 void
 registry_release(struct server *server, struct tunnel *t)
 {
-	const char *name = t->remote->name;
+	struct remote *r = t->remote;
+	size_t len = strlen(r->name);
+	struct hash *h = table_lock(&server->remotes, r->name, len);
+	bool unused;
 
-	table_lock(&server->remotes, name, strlen(name));
 	list_remove(&t->in_remote);
-	table_unlock(&server->remotes, name, strlen(name));
+	r->references--;
+	unused = take_unused(h, r);
+	table_unlock(&server->remotes, r->name, len);
+	if (unused)
+		remote_free(r);
 }
 
 bool
@@ -294,6 +417,8 @@ registry_pick(struct worker *w, const char *name, struct session **session,
 
 	*session = NULL;
 	*other = NULL;
+	if (r == NULL)
+		goto out;
 	for (i = r->tunnels.next; i != &r->tunnels; i = i->next) {
 		t = container_of(i, struct tunnel, in_remote);
 		if (t->parked || t->going)
@@ -314,6 +439,7 @@ registry_pick(struct worker *w, const char *name, struct session **session,
 		list_remove(i);
 		list_append(&r->tunnels, i);
 	}
+out:
 	table_unlock(&w->server->remotes, name, len);
 	return *session != NULL || *other != NULL;
 }
@@ -326,7 +452,8 @@ registry_log_absent(struct server *server, const char *name, uint64_t now)
 	struct remote *r = find(h, name, len);
 	bool log;
 
-	log = !r->absent_was_logged || now >= r->absent_logged + ABSENT_LOG_US;
+	log = r != NULL &&
+	    (!r->absent_was_logged || now >= r->absent_logged + ABSENT_LOG_US);
 	if (log) {
 		r->absent_was_logged = true;
 		r->absent_logged = now;

@@ -21,10 +21,19 @@ struct claim {
 	const struct ins_register *registration;	/* extended */
 };
 
-/* A name.  There is one for each entry of `proxy:`, for as long as we run. */
+/*
+ * A name.  There is one for each entry of `proxy:`; one that is in the file no
+ * more is removed, and freed when its last tunnel is gone.
+ */
 struct remote {
 	struct hash_node node;
-	const char *name;
+	char *name;
+	bool removed;			/* nobody finds or registers it */
+	bool kept;			/* a configuration is prepared that
+					 * names it: not to be freed */
+	uint64_t admitted;		/* the last time: server->admitted */
+	size_t references;		/* tunnels, those that were expelled
+					 * too */
 	struct list tunnels;		/* struct tunnel, in_remote */
 	uint8_t replaced[REGISTRY_REPLACED][INS_INSTANCE_SIZE];
 	size_t nreplaced;		/* ever; the newest are kept */
@@ -32,9 +41,21 @@ struct remote {
 	bool absent_was_logged;
 };
 
-/* 0, or -1 when memory ran out. */
+/*
+ * The names of a configuration, in three steps by the main thread.  Prepare:
+ * each has its entry; those that are new stay removed.  0, or -1 when memory
+ * ran out.  Admit: all of them may be registered.  Dismiss, with the
+ * configuration before or one that was prepared only: those that the last
+ * admitted one has not are removed, and their tunnels told to go; true when
+ * there were any.
+ */
 int
-registry_init(struct server *);
+registry_prepare(struct server *, const struct config *);
+void
+registry_admit(struct server *, const struct config *);
+bool
+registry_dismiss(struct server *, const struct config *);
+
 void
 registry_close(struct server *);
 
@@ -67,6 +88,10 @@ registry_set_going(struct server *, struct tunnel *);
 /* The tunnel is over: its name is free of it.  Its worker's thread. */
 void
 registry_release(struct server *, struct tunnel *);
+
+/* Whether the name is in the configuration. */
+bool
+registry_knows(struct server *, const char *name);
 
 /*
  * Find a session for a visitor: one on this worker (then *session), else

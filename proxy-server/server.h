@@ -7,8 +7,8 @@
  *	                        └──── registry ────┘
  *
  * Shared between threads: the registry and the table of connections (locked),
- * inboxes, the process's budget and the counters (atomic); all else belongs
- * to one worker.  Lock order: a shard of the registry, then an inbox.
+ * inboxes, the process's budget and the counters (atomic), and what is counted
+ * and does not change: listener.h.  All else belongs to one worker.  Lock order: a shard of the registry, then an inbox.
  */
 #ifndef PROXY_SERVER_SERVER_H
 #define PROXY_SERVER_SERVER_H
@@ -33,7 +33,8 @@ struct worker {
 	unsigned index;
 	struct crew_member member;
 	struct loop loop;
-	struct list acceptors;	/* listening sockets: listener.h */
+	const struct config *config;	/* changes between two turns */
+	struct list acceptors;	/* listening sockets: acceptor.h */
 	struct list arrivals;	/* handshakes: arrival.h */
 	struct list visitors;	/* without a stream yet: visitor.h */
 	struct list waiting;	/* those of them that wait for a remote */
@@ -41,10 +42,15 @@ struct worker {
 	struct hash tunnels;	/* by session id: tunnel.h */
 	struct timer accept_again;
 	bool accept_paused;
+	bool accept_scarce;	/* paused, and not known to be over */
 };
 
 struct server {
-	const struct config *config;
+	struct config *config;		/* the main thread's; NULL at first */
+	struct {
+		unsigned workers;
+		uint64_t memory;
+	} fixed;			/* as configured at the start */
 	struct table remotes;		/* by name: registry.h */
 	struct table connections;	/* by session and identity */
 	struct budget memory;
@@ -52,19 +58,11 @@ struct server {
 	struct worker *workers;
 	unsigned nworkers;
 	struct state_dir state;		/* the main thread's */
+	uint64_t admitted;		/* registry.h; the main thread's */
 	uint8_t instance[INS_INSTANCE_SIZE];
 	uint64_t start;
 	_Atomic uint64_t next_session;
 	_Atomic uint64_t waiting;	/* visitors, all workers */
-};
-
-/* A listener of port_list, or (remote NULL) the tunnel port. */
-struct listener {
-	const struct config_remote *remote;
-	const struct config_listener *config;
-	struct address address;
-	char bind[ADDRESS_TEXT_MAX];	/* as bound */
-	char target[HOSTPORT_TEXT_MAX];
 };
 
 static inline struct driver *

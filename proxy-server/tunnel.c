@@ -139,7 +139,7 @@ static int
 start(struct tunnel *t)
 {
 	struct worker *w = t->worker;
-	const struct config *c = w->server->config;
+	const struct config *c = w->config;
 	struct session_config config = {
 	    .dialect = t->classic ? INS_CLASSIC : INS_EXTENDED,
 	    .server = true,
@@ -277,7 +277,7 @@ log_resumed(const struct tunnel *t)
 unsigned
 tunnel_resume(struct tunnel *t, const struct comeback *c)
 {
-	const struct config *config = t->worker->server->config;
+	const struct config *config = t->worker->config;
 	struct carrier *carrier;
 	uint64_t offset;
 

@@ -14,18 +14,20 @@
 static bool
 is_http(const struct visitor *v)
 {
-	return v->listener->config->type == CONFIG_HTTP;
+	return v->listener->type == CONFIG_HTTP;
 }
 
 static void
 gone(struct socket_endpoint *s)
 {
 	struct visitor *v = container_of(s, struct visitor, socket);
+	struct listener *l = v->listener;
 
 	if (is_http(v))
 		http_visitor_free(v);
 	else
 		free(v);
+	listener_release(l);
 }
 
 /* Before there is a stream. */
@@ -76,7 +78,7 @@ on_early(struct tcp *t)
 static void
 refuse_absent(struct visitor *v, const char *reason)
 {
-	const char *name = v->listener->remote->name;
+	const char *name = v->listener->remote;
 	char peer[ADDRESS_TEXT_MAX];
 
 	if (registry_log_absent(v->worker->server, name,
@@ -84,6 +86,15 @@ refuse_absent(struct visitor *v, const char *reason)
 		log_event(LOG_WARN, "remote-absent", "remote", name, "visitor",
 		    address_format(&v->peer, peer, sizeof(peer)), "reason",
 		    reason, NULL);
+	visitor_refuse(v, INS_NO_RESOURCES);
+}
+
+/* All say the same, so that most of a crowd is held back by the log. */
+static void
+refuse_removed(struct visitor *v)
+{
+	log_event(LOG_WARN, "remote-absent", "remote", v->listener->remote,
+	    "reason", "no longer in the configuration", NULL);
 	visitor_refuse(v, INS_NO_RESOURCES);
 }
 
@@ -99,10 +110,14 @@ static void
 wait_for_remote(struct visitor *v)
 {
 	struct server *server = v->worker->server;
-	const struct config *c = server->config;
+	const struct config *c = v->worker->config;
 	struct driver *d = worker_driver(v->worker);
 	struct search *s = v->search;
 
+	if (!registry_knows(server, v->listener->remote)) {
+		refuse_removed(v);
+		return;
+	}
 	if (c->wait_for_remote == 0) {
 		refuse_absent(v, "not registered");
 		return;
@@ -126,8 +141,8 @@ log_refused(const struct visitor *v, const char *reason)
 
 	log_event(LOG_WARN, "visitor-refused", "visitor",
 	    address_format(&v->peer, peer, sizeof(peer)), "listener",
-	    v->listener->bind, "remote", v->listener->remote->name, "reason",
-	    reason, NULL);
+	    v->listener->bind, "remote", v->listener->remote, "reason", reason,
+	    NULL);
 }
 
 static void
@@ -141,8 +156,8 @@ log_opening(const struct visitor *v)
 	log_number(&l, "session", v->key.session);
 	log_number(&l, "identity", v->key.identity);
 	log_text(&l, "visitor", address_format(&v->peer, peer, sizeof(peer)));
-	log_text(&l, "remote", v->listener->remote->name);
-	log_text(&l, "target", v->listener->target);
+	log_text(&l, "remote", v->listener->remote);
+	log_text(&l, "target", v->listener->target_text);
 	log_end(&l);
 }
 
@@ -196,10 +211,10 @@ enter(struct visitor *v, const struct session *session, const struct stream *st)
 static void
 connect_to(struct visitor *v, struct session *session)
 {
-	const struct hostport *target = &v->listener->config->target;
+	const struct hostport *target = &v->listener->target;
 	struct ins_open open = {
-	    .class = (uint8_t)v->listener->config->class,
-	    .weight = (uint8_t)v->listener->config->weight,
+	    .class = (uint8_t)v->listener->class,
+	    .weight = (uint8_t)v->listener->weight,
 	    .form = target->host[0] == '\0' ? INS_FORM_PORT : INS_FORM_HOST,
 	    .port = target->port,
 	    .source = wire_address(&v->peer),
@@ -275,7 +290,7 @@ visitor_place(struct visitor *v)
 	struct session *session;
 	struct worker *other;
 
-	registry_pick(v->worker, v->listener->remote->name, &session, &other);
+	registry_pick(v->worker, v->listener->remote, &session, &other);
 	if (session != NULL)
 		connect_to(v, session);
 	else if (other != NULL && v->search->moves < MOVES_MAX)
@@ -285,7 +300,7 @@ visitor_place(struct visitor *v)
 }
 
 static struct visitor *
-tcp_visitor_new(const struct listener *l, const struct address *peer)
+tcp_visitor_new(struct listener *l, const struct address *peer)
 {
 	struct visitor *v = calloc(1, sizeof(*v));
 
@@ -322,16 +337,17 @@ begin(struct visitor *v)
 }
 
 void
-visitor_accept(struct worker *w, const struct listener *l, int fd,
+visitor_accept(struct worker *w, struct listener *l, int fd,
     const struct address *peer)
 {
-	bool http = l->config->type == CONFIG_HTTP;
+	bool http = l->type == CONFIG_HTTP;
 	struct visitor *v;
 	int saved;
 
 	v = http ? http_visitor_new(l, peer) : tcp_visitor_new(l, peer);
 	if (v == NULL)
 		goto err0;
+	listener_hold(l);
 	v->worker = w;
 	v->socket.gone = gone;
 	v->search = search_new(v);
@@ -360,7 +376,7 @@ err0:
 struct up_message {
 	struct message message;
 	struct worker *worker;
-	const char *name;
+	char name[]; /* the remote itself may be gone by then */
 };
 
 static void
@@ -375,7 +391,7 @@ deliver_up(struct message *m)
 	     i = next) {
 		next = i->next;
 		s = container_of(i, struct search, waiting);
-		if (strcmp(s->visitor->listener->remote->name, up->name) != 0)
+		if (strcmp(s->visitor->listener->remote, up->name) != 0)
 			continue;
 		/* Placed in the order of their arrival, each once. */
 		s->moves = 0;
@@ -394,18 +410,33 @@ deliver_up(struct message *m)
 void
 visitor_remote_up(struct server *server, const char *name)
 {
+	size_t size = strlen(name) + 1;
 	struct up_message *up;
 	unsigned i;
 
 	for (i = 0; i < server->nworkers; i++) {
 		/* Without a message its visitors wait for their deadline. */
-		up = malloc(sizeof(*up));
+		up = malloc(sizeof(*up) + size);
 		if (up == NULL)
 			continue;
 		up->message.deliver = deliver_up;
 		up->worker = &server->workers[i];
-		up->name = name;
+		memcpy(up->name, name, size);
 		loop_post(&server->workers[i].loop, &up->message);
+	}
+}
+
+void
+visitor_refuse_unknown(struct worker *w)
+{
+	struct list *i, *next;
+	struct visitor *v;
+
+	for (i = w->waiting.next; i != &w->waiting; i = next) {
+		next = i->next;
+		v = container_of(i, struct search, waiting)->visitor;
+		if (!registry_knows(w->server, v->listener->remote))
+			refuse_removed(v);
 	}
 }
 
@@ -436,8 +467,8 @@ visitor_finished(const struct stream_report *r)
 		return;
 	log_text(&l, "visitor", address_format(&v->peer, peer, sizeof(peer)));
 	log_text(&l, "listener", v->listener->bind);
-	log_text(&l, "remote", v->listener->remote->name);
-	log_text(&l, "target", v->listener->target);
+	log_text(&l, "remote", v->listener->remote);
+	log_text(&l, "target", v->listener->target_text);
 	log_number(&l, "to_application", r->from_local);
 	log_number(&l, "to_visitor", r->to_local);
 	log_number(&l, "ms", r->duration / MS);

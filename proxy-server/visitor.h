@@ -7,6 +7,7 @@
 #ifndef PROXY_SERVER_VISITOR_H
 #define PROXY_SERVER_VISITOR_H
 
+#include "proxy-server/listener.h"
 #include "proxy-server/server.h"
 #include "tunnel/session.h"
 #include "tunnel/socket_endpoint.h"
@@ -25,7 +26,7 @@ struct search {
 struct visitor {
 	struct socket_endpoint socket;
 	struct worker *worker;
-	const struct listener *listener;
+	struct listener *listener;	/* one reference */
 	struct search *search;		/* NULL once it has a stream or is let
 					 * go */
 	struct hash_node connection;	/* in server->connections */
@@ -35,9 +36,9 @@ struct visitor {
 	struct address peer;
 };
 
-/* Takes fd over in any case. */
+/* Takes fd over in any case; borrows the listener. */
 void
-visitor_accept(struct worker *, const struct listener *, int fd,
+visitor_accept(struct worker *, struct listener *, int fd,
     const struct address *peer);
 
 /* Find a session for it, or let it wait.  It may be gone after this. */
@@ -56,6 +57,10 @@ visitor_refuse(struct visitor *, enum ins_outcome);
 void
 visitor_remote_up(struct server *, const char *name);
 
+/* A name is in the configuration no more: refuse those that wait for it. */
+void
+visitor_refuse_unknown(struct worker *);
+
 /* The stream of report->user, a visitor, is over. */
 void
 visitor_finished(const struct stream_report *report);
@@ -69,7 +74,7 @@ extern const struct endpoint_ops http_visitor_ops;
 
 /* An empty one, but for listener and peer; NULL with errno. */
 struct visitor *
-http_visitor_new(const struct listener *, const struct address *peer);
+http_visitor_new(struct listener *, const struct address *peer);
 void
 http_visitor_free(struct visitor *);
 /* Give it HTTP_HEAD_US to send its first request's head. */

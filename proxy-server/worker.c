@@ -3,8 +3,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "proxy-server/acceptor.h"
 #include "proxy-server/arrival.h"
-#include "proxy-server/listener.h"
 #include "proxy-server/visitor.h"
 #include "tunnel/session.h"
 
@@ -45,7 +45,7 @@ workers_init(struct server *server, unsigned n)
 static void
 end_all(struct worker *w)
 {
-	listeners_stop(w);
+	acceptors_stop(w);
 	arrival_end_all(w);
 	session_end_all(&w->sessions, INS_END_SHUTDOWN, "stopping");
 	visitor_end_all(w);

@@ -276,10 +276,10 @@ def sighup(t):
     visitor = t.connect(server.port(index=1))
     t.eq(read_exactly(visitor, 2), b"hi", "an open stream")
     for _ in range(3):
-        for daemon in (server, client):
+        for daemon, event in ((server, "reloaded"), (client, "reload")):
             daemon.signal(signal.SIGHUP)
             # Lines that say the same are not written each time.
-            daemon.wait_log("reload")
+            daemon.wait_log(event)
         ask(t, server.port(index=0))
     visitor.shutdown(socket.SHUT_WR)
     t.eq(ends.get(timeout=20 * FACTOR), "eof", "the open stream's end")
