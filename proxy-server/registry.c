@@ -334,7 +334,7 @@ registry_locate(struct server *server, const struct ins_resume *m)
 {
 	const struct ins_bytes *name = &m->who.name;
 	struct hash *h = table_lock(&server->remotes, name->data, name->len);
-	struct remote *r = find(h, name->data, name->len);
+	struct remote *r = lookup(h, name->data, name->len);
 	struct worker *w = NULL;
 	struct tunnel *t;
 	struct list *i;
