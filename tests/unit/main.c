@@ -3,6 +3,7 @@
  */
 #include <CUnit/Basic.h>
 
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -24,6 +25,20 @@ static const struct unit_suite *const suites[] = {
     &suite_state,
     &suite_window,
 };
+
+unsigned
+unit_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	if (dir == NULL)
+		return 0;
+	while (readdir(dir) != NULL)
+		n++;
+	closedir(dir);
+	return n;
+}
 
 static int
 wanted(const char *name, int argc, char **argv)

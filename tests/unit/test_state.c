@@ -515,12 +515,11 @@ test_descriptors(void)
 	uint8_t id[STATE_DIR_ID_SIZE];
 	struct state_dir s, second;
 	uint64_t start;
-	int before, after;
+	unsigned before;
 
 	begin();
 	CU_ASSERT_EQUAL_FATAL(open_it(&s), 0);
-	before = dup(0);
-	close(before);
+	before = unit_descriptors();
 	CU_ASSERT_EQUAL(open_it(&second), -1);
 	CU_ASSERT_EQUAL(state_dir_adopt(&second, base, s.lock, error,
 			    sizeof(error)),
@@ -528,9 +527,7 @@ test_descriptors(void)
 	CU_ASSERT_EQUAL(identity(&s, id, &start, NOW), 0);
 	write_file("instance", "?", 1);
 	CU_ASSERT_EQUAL(identity(&s, id, &start, NOW), -1);
-	after = dup(0);
-	close(after);
-	CU_ASSERT_EQUAL(before, after);
+	CU_ASSERT_EQUAL(unit_descriptors(), before);
 	state_dir_close(&s);
 	end();
 }

@@ -17,6 +17,10 @@ struct unit_suite {
 	const struct unit_test *tests;	/* ends with a NULL name */
 };
 
+/* How many descriptors this process has open. */
+unsigned
+unit_descriptors(void);
+
 extern const struct unit_suite suite_config;
 extern const struct unit_suite suite_http;
 extern const struct unit_suite suite_base;
