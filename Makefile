@@ -106,8 +106,7 @@ check-asan:
 # The suites left out here have one thread.
 check-tsan:
 	$(MAKE) SAN=tsan CHECK_SCALE=0.05 \
-		UNIT_SUITES="base net crew daemon handshake instruction config http" \
-		check
+		UNIT_SUITES="base net connector handshake instruction config http" check
 
 check-oom: $(BUILD)/unit
 	$(BUILD)/unit oom

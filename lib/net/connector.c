@@ -97,7 +97,8 @@ attempt_failed(struct connector_attempt *a, int error)
 
 	note_error(c, a->address, error);
 	give_up(a);
-	;
+	if (a == c->newest)
+		c->due = 0;
 }
 
 static struct connector_attempt *
@@ -149,7 +150,6 @@ begin_next(struct connector *c, struct connector_attempt *a)
 	}
 	if (r < 0) {
 		note_error(c, address, errno);
-		c->due = 0;
 		return false;
 	}
 	c->newest = a;

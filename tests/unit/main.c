@@ -12,8 +12,7 @@
 static const struct unit_suite *const suites[] = {
     &suite_base,
     &suite_config,
-    &suite_crew,
-    &suite_daemon,
+    &suite_connector,
     &suite_handshake,
     &suite_http,
     &suite_instruction,
