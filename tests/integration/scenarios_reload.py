@@ -536,26 +536,29 @@ def scarcity(t):
 
 @scenario(212, "a listener is removed: those in its queue are served")
 def queued(t):
-    one, = words(t, b"one")
+    tool = t.tool("echo", "0")
     tunnel, port, other = t.port(), t.port(), t.port()
     with_it = yaml(t, tunnel, {"remote_client1": [
-        ("tcp", one, f"127.0.0.1:{port}"),
-        ("tcp", one, f"127.0.0.1:{other}")]})
+        ("tcp", tool.port(), f"127.0.0.1:{port}"),
+        ("tcp", tool.port(), f"127.0.0.1:{other}")]}, "workers: 1")
     without = yaml(t, tunnel, {"remote_client1": [
-        ("tcp", one, f"127.0.0.1:{other}")]})
+        ("tcp", tool.port(), f"127.0.0.1:{other}")]}, "workers: 1")
     server = t.server(with_it)
     t.client(t.client_yaml(tunnel), registered=True)
     for _ in range(5):
-        Stream(t, other, b"one").end()
+        Stream(t, other).works()
+        # So many that the reload comes before the last of them is accepted.
         server.signal(signal.SIGSTOP)
-        visitors = [t.connect(port) for _ in range(100)]
+        visitors = [t.connect(port) for _ in range(800)]
         write(t, server, without)
         done = len(server.log("reloaded"))
         server.signal(signal.SIGHUP)
         server.signal(signal.SIGCONT)
         server.wait_log("reloaded", count=done + 1)
         for visitor in visitors:
-            t.eq(read_exactly(visitor, 3), b"one", "who answers")
+            visitor.sendall(b"served?")
+        for visitor in visitors:
+            t.eq(read_exactly(visitor, 7), b"served?", "the echo")
             visitor.close()
         t.ok(nobody_listens(t, port), "nobody listens there")
         hup(t, server, with_it)
