@@ -147,6 +147,20 @@ acceptor_end(struct acceptor *a)
 }
 
 void
+acceptors_end_visitors(struct worker *w)
+{
+	struct list *i, *next;
+	struct acceptor *a;
+
+	for (i = w->acceptors.next; i != &w->acceptors; i = next) {
+		next = i->next;
+		a = container_of(i, struct acceptor, node);
+		if (a->listener->remote != NULL)
+			acceptor_end(a);
+	}
+}
+
+void
 acceptors_stop(struct worker *w)
 {
 	timer_cancel(&worker_driver(w)->timers, &w->accept_again);

@@ -38,6 +38,10 @@ acceptor_end(struct acceptor *);
 void
 acceptor_close(struct acceptor *);
 
+/* acceptor_end() all of a worker but those of the tunnel port. */
+void
+acceptors_end_visitors(struct worker *);
+
 /* Close all that accept on a worker, as they are. */
 void
 acceptors_stop(struct worker *);

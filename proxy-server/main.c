@@ -8,6 +8,7 @@
 
 #include "base/daemon.h"
 #include "base/log.h"
+#include "proxy-server/drain.h"
 #include "proxy-server/listeners.h"
 #include "proxy-server/registry.h"
 #include "proxy-server/reload.h"
@@ -86,6 +87,7 @@ serve(struct server *server, struct listeners *listeners)
 		else if (event == DAEMON_UPGRADE)
 			log_event(LOG_WARN, "upgrade", "reason",
 			    "not supported yet", NULL);
+	drain(server);
 }
 
 int

@@ -303,7 +303,9 @@ registry_claim(struct worker *w, const struct claim *c, struct tunnel *t)
 
 	h = table_lock(&server->remotes, c->name.data, c->name.len);
 	r = find(h, c->name.data, c->name.len);
-	if (r == NULL)
+	if (atomic_load(&server->draining))
+		refused = INS_END_SHUTDOWN;
+	else if (r == NULL)
 		refused = INS_END_UNKNOWN_NAME;
 	else if (!make_room(r, c))
 		refused = INS_END_NAME_IN_USE;

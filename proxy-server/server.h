@@ -8,7 +8,8 @@
  *
  * Shared between threads: the registry and the table of connections (locked),
  * inboxes, the process's budget and the counters (atomic), and what is counted
- * and does not change: listener.h.  All else belongs to one worker.  Lock order: a shard of the registry, then an inbox.
+ * and does not change: listener.h.  All else belongs to one worker.  Lock order:
+ * a shard of the registry, then an inbox.
  */
 #ifndef PROXY_SERVER_SERVER_H
 #define PROXY_SERVER_SERVER_H
@@ -63,6 +64,8 @@ struct server {
 	uint64_t start;
 	_Atomic uint64_t next_session;
 	_Atomic uint64_t waiting;	/* visitors, all workers */
+	_Atomic unsigned undrained;	/* drain.c: workers that have sessions */
+	atomic_bool draining;		/* nobody new */
 };
 
 static inline struct driver *

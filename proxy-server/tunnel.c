@@ -316,15 +316,34 @@ struct end_message {
 };
 
 static void
+go_away(struct tunnel *t, enum ins_end_code code)
+{
+	registry_set_going(t->worker->server, t);
+	session_go_away(t->session, code, ins_end_text(code));
+}
+
+void
+tunnels_go_away(struct worker *w, enum ins_end_code code)
+{
+	struct hash_node *n;
+	size_t c;
+
+	for (c = 0; c < w->tunnels.nchains; c++)
+		for (n = w->tunnels.chains[c]; n != NULL; n = n->next)
+			go_away(container_of(n, struct tunnel, node), code);
+	for (n = w->tunnels.single; n != NULL; n = n->next)
+		go_away(container_of(n, struct tunnel, node), code);
+}
+
+static void
 deliver_end(struct message *m)
 {
 	struct end_message *e = container_of(m, struct end_message, message);
 	struct tunnel *t = tunnel_find(e->worker, e->id);
 
-	if (t != NULL && e->away) {
-		registry_set_going(e->worker->server, t);
-		session_go_away(t->session, e->code, ins_end_text(e->code));
-	} else if (t != NULL)
+	if (t != NULL && e->away)
+		go_away(t, e->code);
+	else if (t != NULL)
 		session_end(t->session, e->code, ins_end_text(e->code));
 	free(e);
 }

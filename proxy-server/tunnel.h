@@ -71,4 +71,8 @@ tunnel_end(struct worker *, uint64_t id, enum ins_end_code);
 void
 tunnel_go_away(struct worker *, uint64_t id, enum ins_end_code);
 
+/* The same for all of a worker; its thread. */
+void
+tunnels_go_away(struct worker *, enum ins_end_code);
+
 #endif

@@ -118,7 +118,7 @@ wait_for_remote(struct visitor *v)
 		refuse_removed(v);
 		return;
 	}
-	if (c->wait_for_remote == 0) {
+	if (c->wait_for_remote == 0 || atomic_load(&server->draining)) {
 		refuse_absent(v, "not registered");
 		return;
 	}
@@ -438,6 +438,15 @@ visitor_refuse_unknown(struct worker *w)
 		if (!registry_knows(w->server, v->listener->remote))
 			refuse_removed(v);
 	}
+}
+
+void
+visitor_refuse_waiting(struct worker *w)
+{
+	while (!list_empty(&w->waiting))
+		visitor_refuse(container_of(w->waiting.next, struct search,
+				   waiting)->visitor,
+		    INS_NO_RESOURCES);
 }
 
 static const char *

@@ -61,6 +61,10 @@ visitor_remote_up(struct server *, const char *name);
 void
 visitor_refuse_unknown(struct worker *);
 
+/* The same for all of them: no remote will come. */
+void
+visitor_refuse_waiting(struct worker *);
+
 /* The stream of report->user, a visitor, is over. */
 void
 visitor_finished(const struct stream_report *report);
