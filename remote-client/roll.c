@@ -74,11 +74,12 @@ roll_settle(struct roll *r, struct roll_entry *e)
 
 void
 roll_hold(struct roll *r, struct roll_entry *e, uint64_t session,
-    const uint8_t *server)
+    const uint8_t *server, uint64_t start)
 {
 	pthread_mutex_lock(&r->lock);
 	e->unsettled = 0;
 	memcpy(e->server, server, INS_INSTANCE_SIZE);
+	e->start = start;
 	set_session(r, e, session);
 	set_up(r, e, true);
 	r->standby = false;
@@ -112,8 +113,8 @@ put_u64(uint8_t *p, uint64_t v)
 }
 
 void
-roll_tell(struct roll *r, const uint8_t *server, struct ins_register *g,
-    uint8_t *held)
+roll_tell(struct roll *r, const uint8_t *server, uint64_t start,
+    struct ins_register *g, uint8_t *held)
 {
 	const struct roll_entry *e;
 	const struct list *i;
@@ -126,7 +127,8 @@ roll_tell(struct roll *r, const uint8_t *server, struct ins_register *g,
 		e = container_of(i, struct roll_entry, node);
 		if (e->unsettled != 0 && e->unsettled <= settled)
 			settled = e->unsettled - 1;
-		if (e->session != 0 && g->held.len < 8 * INS_HELD_MAX &&
+		if (e->session != 0 && e->start == start &&
+		    g->held.len < 8 * INS_HELD_MAX &&
 		    memcmp(e->server, server, INS_INSTANCE_SIZE) == 0) {
 			put_u64(held + g->held.len, e->session);
 			g->held.len += 8;

@@ -27,7 +27,8 @@ struct roll_entry {
 	struct list node;
 	uint64_t unsettled;		/* a serial, or 0 */
 	uint64_t session;		/* or 0 */
-	uint8_t server[INS_INSTANCE_SIZE];
+	uint8_t server[INS_INSTANCE_SIZE];	/* and its start: */
+	uint64_t start;
 	bool up;
 };
 
@@ -52,7 +53,7 @@ roll_settle(struct roll *, struct roll_entry *);
 /* It has brought a session, or one back; clears standby. */
 void
 roll_hold(struct roll *, struct roll_entry *, uint64_t session,
-    const uint8_t *server);
+    const uint8_t *server, uint64_t start);
 
 /* The session has lost its carrier. */
 void
@@ -63,12 +64,12 @@ void
 roll_drop(struct roll *, struct roll_entry *);
 
 /*
- * Fill in settled, held and standby for the server instance;
+ * Fill in settled, held and standby for a server instance and start;
  * held[0..INS_HELD_MAX * 8) is the room for the list.
  */
 void
-roll_tell(struct roll *, const uint8_t *server, struct ins_register *,
-    uint8_t *held);
+roll_tell(struct roll *, const uint8_t *server, uint64_t start,
+    struct ins_register *, uint8_t *held);
 
 /* Another instance has the name.  True when this is news. */
 bool

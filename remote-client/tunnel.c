@@ -341,7 +341,7 @@ tunnel_is_up(struct tunnel *t, uint64_t id)
 {
 	uint64_t now = driver_of(t)->now;
 
-	roll_hold(roll_of(t), &t->entry, id, t->with.instance);
+	roll_hold(roll_of(t), &t->entry, id, t->with.instance, t->with.start);
 	if (t->state != TUNNEL_UP && t->parked_at == 0)
 		log_registered(t, id);
 	t->state = TUNNEL_UP;

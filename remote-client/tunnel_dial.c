@@ -63,7 +63,7 @@ say_register(struct tunnel *t)
 	uint8_t held[INS_HELD_MAX * 8], buf[6 + INS_REGISTER_MAX];
 	struct ins_register g = who(t);
 
-	roll_tell(roll_of(t), t->hello_instance, &g, held);
+	roll_tell(roll_of(t), t->hello_instance, t->hello_start, &g, held);
 	dial_say(&t->dial, buf, ins_register_encode(buf, sizeof(buf), &g));
 	return true;
 }
@@ -78,7 +78,7 @@ say_resume(struct tunnel *t)
 
 	t->attempt++;
 	t->asked_offset = session_offsets(t->session).received;
-	roll_tell(roll_of(t), t->with.instance, &m.who, held);
+	roll_tell(roll_of(t), t->with.instance, t->with.start, &m.who, held);
 	m.who.standby = false;
 	m.session = session_id(t->session);
 	m.attempt = t->attempt;

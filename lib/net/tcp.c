@@ -178,29 +178,91 @@ on_abandon(struct work *w)
 	linger_end(container_of(w, struct lingering, abandon)->tcp);
 }
 
-void
-tcp_finish(struct tcp *t, void (*gone)(struct tcp *))
+static bool
+linger(struct tcp *t, uint64_t until, void (*gone)(struct tcp *))
 {
-	struct driver *d = &t->loop->driver;
-	struct lingering *l = NULL;
+	struct lingering *l;
 
-	if (!t->ended && !t->failed)
-		l = allocator_new(d->allocator, sizeof(*l));
-	if (l == NULL) {
-		tcp_close(t, false);
-		gone(t);
-		return;
-	}
-	tcp_shut(t);
+	l = allocator_new(t->loop->driver.allocator, sizeof(*l));
+	if (l == NULL)
+		return false;
 	l->tcp = t;
 	l->timer.expired = on_linger_timer;
-	l->until = d->now + TCP_LINGER_US;
+	l->until = until;
 	l->gone = gone;
 	work_init(&l->abandon, on_abandon);
 	loop_at_close(t->loop, &l->abandon);
 	t->finished = true;
 	t->lingering = l;
+	return true;
+}
+
+void
+tcp_finish(struct tcp *t, void (*gone)(struct tcp *))
+{
+	uint64_t until = t->loop->driver.now + TCP_LINGER_US;
+
+	if (t->ended || t->failed || !linger(t, until, gone)) {
+		tcp_close(t, false);
+		gone(t);
+		return;
+	}
+	tcp_shut(t);
 	discard(t);
+}
+
+void
+tcp_save_finished(const struct loop *loop, struct image_writer *w)
+{
+	const struct lingering *l;
+	const struct work *work;
+	const struct list *i;
+
+	for (i = loop->at_close.next; i != &loop->at_close; i = i->next) {
+		work = container_of(i, struct work, node);
+		if (work->run != on_abandon)
+			continue;
+		l = container_of(work, struct lingering, abandon);
+		image_put(w, 1);
+		image_put(w, l->until);
+		image_put(w, l->discarded);
+		image_put_fd(w, l->tcp->watch.fd);
+	}
+	image_put(w, 0);
+}
+
+static void
+loaded_gone(struct tcp *t)
+{
+	free(t);
+}
+
+static bool
+load_one(struct loop *loop, struct image_reader *r)
+{
+	uint64_t until = image_take(r, UINT64_MAX >> 2);
+	size_t discarded = image_take(r, UINT32_MAX);
+	int fd = image_take_fd(r);
+	struct tcp *t;
+
+	if (fd < 0)
+		return false;
+	t = calloc(1, sizeof(*t));
+	if (t == NULL || tcp_open(t, loop, fd, NULL) < 0 ||
+	    !linger(t, until, loaded_gone))
+		return false;
+	t->lingering->discarded = discarded;
+	timer_set(&loop->driver.timers, &t->lingering->timer, until);
+	return true;
+}
+
+bool
+tcp_load_finished(struct loop *loop, struct image_reader *r)
+{
+	while (image_take_bool(r))
+		if (!load_one(loop, r))
+			return false;
+	return !r->failed;
 }
 
 void
@@ -280,6 +342,12 @@ carrier_close(struct carrier *base)
 	struct tcp_carrier *c = container_of(base, struct tcp_carrier, carrier);
 
 	tcp_finish(&c->tcp, carrier_gone);
+}
+
+int
+tcp_carrier_fd(const struct carrier *base)
+{
+	return container_of(base, struct tcp_carrier, carrier)->tcp.watch.fd;
 }
 
 static const struct carrier_ops tcp_ops = {

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "base/image.h"
 #include "net/carrier.h"
 #include "net/loop.h"
 
@@ -89,5 +90,19 @@ tcp_carrier_new(struct loop *, int fd);
  */
 struct carrier *
 tcp_carrier_take(struct tcp *t);
+
+/* The descriptor of a carrier of these two; it stays the carrier's. */
+int
+tcp_carrier_fd(const struct carrier *);
+
+/*
+ * For an upgrade: the sockets of a loop that were given to tcp_finish() and
+ * are not closed yet, and the same in the next process.  false: the image is
+ * not right, or memory ran out.
+ */
+void
+tcp_save_finished(const struct loop *, struct image_writer *);
+bool
+tcp_load_finished(struct loop *, struct image_reader *);
 
 #endif
