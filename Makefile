@@ -42,6 +42,10 @@ CPPFLAGS += -D_GNU_SOURCE -DPORT_PROXY_VERSION='"$(VERSION)"' \
 CFLAGS   += -std=c11 $(OPT) $(WARN) $(HARDEN) -pthread
 LDFLAGS  += $(OPT) $(LDHARDEN) -pthread
 LDLIBS   += -lyaml -lxxhash -lcrypto
+ifeq ($(shell pkg-config --exists libsystemd && echo yes),yes)
+CPPFLAGS += -DHAVE_SYSTEMD
+LDLIBS   += -lsystemd
+endif
 
 LIB_SRC    := $(wildcard protocol/*.c lib/*/*.c)
 SERVER_SRC := $(wildcard proxy-server/*.c)

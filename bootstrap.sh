@@ -38,6 +38,7 @@ build    header:stdio.h         libc6-dev        glibc-devel      musl-dev      
 build    pkg:yaml-0.1           libyaml-dev      libyaml-devel    yaml-dev        libyaml
 build    pkg:libxxhash          libxxhash-dev    xxhash-devel     xxhash-dev      xxhash
 build    pkg:libcrypto          libssl-dev       openssl-devel    openssl-dev     openssl
+build    pkg:libsystemd         libsystemd-dev   systemd-devel    -               systemd-libs
 build    header:http_parser.h   libhttp-parser-dev http-parser-devel http-parser-dev http-parser
 demo     curl                   curl             curl             curl            curl
 demo     nc                     netcat-openbsd   netcat           netcat-openbsd  openbsd-netcat

@@ -279,3 +279,54 @@ arrival_end_all(struct worker *w)
 		free(a);
 	}
 }
+
+void
+arrival_save_all(const struct worker *w, struct image_writer *image)
+{
+	const struct arrival *a;
+	const struct list *i;
+
+	for (i = w->arrivals.next; i != &w->arrivals; i = i->next) {
+		a = container_of(i, struct arrival, node);
+		/* In the middle of a handshake: it dials again. */
+		if (a->handshake.answered)
+			continue;
+		image_put(image, 1);
+		image_put(image, a->deadline.at);
+		image_put_text(image, a->peer);
+		image_put_fd(image, a->tcp.watch.fd);
+	}
+	image_put(image, 0);
+}
+
+static bool
+load_one(struct worker *w, struct image_reader *r)
+{
+	uint64_t deadline = image_take(r, UINT64_MAX >> 2);
+	struct arrival *a = calloc(1, sizeof(*a));
+	int fd;
+
+	if (a == NULL)
+		return false;
+	image_take_text(r, a->peer, sizeof(a->peer));
+	fd = image_take_fd(r);
+	if (fd < 0 || tcp_open(&a->tcp, &w->loop, fd, on_tcp) < 0) {
+		free(a);
+		return false;
+	}
+	a->worker = w;
+	handshake_init(&a->handshake, true, worker_driver(w)->allocator);
+	a->deadline.expired = on_deadline;
+	timer_set(&worker_driver(w)->timers, &a->deadline, deadline);
+	list_append(&w->arrivals, &a->node);
+	return true;
+}
+
+bool
+arrival_load_all(struct worker *w, struct image_reader *r)
+{
+	while (image_take_bool(r))
+		if (!load_one(w, r))
+			return false;
+	return !r->failed;
+}

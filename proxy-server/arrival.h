@@ -5,6 +5,7 @@
 #ifndef PROXY_SERVER_ARRIVAL_H
 #define PROXY_SERVER_ARRIVAL_H
 
+#include "base/image.h"
 #include "proxy-server/server.h"
 
 /* Takes fd over in any case. */
@@ -14,5 +15,14 @@ arrival_accept(struct worker *, int fd, const struct address *peer);
 /* End all of a worker's. */
 void
 arrival_end_all(struct worker *);
+
+/*
+ * For an upgrade in place: those that have said nothing yet.  false: the image
+ * is not right, or memory ran out.
+ */
+void
+arrival_save_all(const struct worker *, struct image_writer *);
+bool
+arrival_load_all(struct worker *, struct image_reader *);
 
 #endif

@@ -129,7 +129,11 @@ bind_missing(struct binding *b, struct server *server)
 		if (fd < 0)
 			return -1;
 		add_socket(b, server, fd);
-		if (listen(fd, SOMAXCONN) < 0)
+		/*
+		 * One beside inherited ones is silent yet: nobody would accept
+		 * who comes to it while the process before us serves.
+		 */
+		if (inherited == 0 && listen(fd, SOMAXCONN) < 0)
 			return -1;
 	}
 	return 0;

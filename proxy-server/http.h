@@ -22,6 +22,8 @@
 
 struct allocator;
 struct http;
+struct image_reader;
+struct image_writer;
 
 enum http_status {
 	HTTP_OK,	/* go on when there is more input or more room */
@@ -143,5 +145,13 @@ http_bad_code(const struct http *);
  */
 const char *
 http_error(int code, size_t *len);
+
+/*
+ * For an upgrade in place.  NULL: the image is not right, or memory ran out.
+ */
+void
+http_save(const struct http *, struct image_writer *);
+struct http *
+http_load(struct image_reader *);
 
 #endif

@@ -471,3 +471,79 @@ const struct endpoint_ops http_visitor_ops = {
     http_reset,
     http_refuse,
 };
+
+static void
+save_bytes(struct image_writer *w, const struct http_bytes *b)
+{
+	image_put(w, b->data != NULL);
+	if (b->data != NULL)
+		image_put_bytes(w, b->data + b->at, b->len - b->at);
+}
+
+static bool
+load_bytes(struct image_reader *r, struct http_bytes *b, size_t most)
+{
+	const uint8_t *p;
+
+	if (!image_take_bool(r))
+		return !r->failed;
+	p = image_take_bytes(r, &b->len);
+	if (r->failed || b->len > most)
+		return false;
+	b->data = malloc(most);
+	if (b->data == NULL)
+		return false;
+	memcpy(b->data, p, b->len);
+	return true;
+}
+
+void
+http_visitor_save(const struct visitor *v, struct image_writer *w)
+{
+	const struct http_visitor *h =
+	    container_of(v, const struct http_visitor, visitor);
+
+	http_save(h->http, w);
+	save_bytes(w, &h->input);
+	save_bytes(w, &h->output);
+	image_put(w, h->followed);
+	image_put(w, h->held);
+	image_put(w, h->request_bad);
+	image_put(w, h->response_bad);
+	image_put(w, h->application_done);
+	image_put(w, h->refused);
+}
+
+struct visitor *
+http_visitor_load(struct listener *l, const struct address *peer,
+    struct image_reader *r)
+{
+	struct http_visitor *h = calloc(1, sizeof(*h));
+
+	if (h == NULL)
+		return NULL;
+	h->visitor.listener = l;
+	h->visitor.peer = *peer;
+	work_init(&h->kick, on_kick);
+	h->http = http_load(r);
+	if (h->http == NULL || !load_bytes(r, &h->input, INPUT_SIZE) ||
+	    !load_bytes(r, &h->output, OUTPUT_SIZE)) {
+		http_visitor_free(&h->visitor);
+		return NULL;
+	}
+	h->followed = image_take(r, SIZE_MAX);
+	h->held = image_take_bool(r);
+	h->request_bad = image_take_bool(r);
+	h->response_bad = image_take_bool(r);
+	h->application_done = image_take_bool(r);
+	h->refused = image_take_bool(r);
+	return &h->visitor;
+}
+
+void
+http_visitor_revive(struct visitor *v)
+{
+	struct http_visitor *h = container_of(v, struct http_visitor, visitor);
+
+	driver_defer(worker_driver(v->worker), &h->kick);
+}

@@ -8,6 +8,7 @@
 #define PROXY_SERVER_LISTENER_H
 
 #include "base/config.h"
+#include "base/image.h"
 #include "net/address.h"
 
 struct listener {
@@ -48,5 +49,14 @@ listener_same(const struct listener *, const struct listener *);
 /* A line of the log, level info. */
 void
 listener_log(const char *event, const struct listener *);
+
+/*
+ * For an upgrade in place; not the tunnel port.  NULL: the image is not right,
+ * or memory ran out.
+ */
+void
+listener_save(const struct listener *, struct image_writer *);
+struct listener *
+listener_load(struct image_reader *);
 
 #endif

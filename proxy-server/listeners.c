@@ -1,11 +1,15 @@
 #include "proxy-server/listeners.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include "base/daemon.h"
 #include "base/log.h"
 
 /* An address of the new configuration. */
@@ -420,4 +424,36 @@ int
 listeners_inherit(struct listeners *ls, const struct address *asked, int fd)
 {
 	return inherited_add(&ls->inherited, asked, fd);
+}
+
+void
+listeners_activated(struct listeners *ls)
+{
+	int first, n = daemon_activated(&first), fd;
+
+	for (fd = first; fd < first + n; fd++) {
+		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+		if (listeners_inherit(ls, NULL, fd) == 0)
+			continue;
+		log_event(LOG_WARN, "socket-ignored", "reason", strerror(errno),
+		    NULL);
+		close(fd);
+	}
+}
+
+void
+listeners_listen(struct listeners *ls)
+{
+	const struct binding *b;
+	const struct list *i;
+	size_t k;
+
+	for (i = ls->bound.next; i != &ls->bound; i = i->next) {
+		b = container_of(i, struct binding, node);
+		for (k = 0; k < b->nacceptors; k++)
+			if (listen(b->acceptors[k].watch.fd, SOMAXCONN) < 0)
+				log_event(LOG_ERROR, "cannot-listen", "bind",
+				    b->listener->bind, "reason",
+				    strerror(errno), NULL);
+	}
 }

@@ -47,6 +47,14 @@ listeners_close(struct listeners *);
 int
 listeners_inherit(struct listeners *, const struct address *asked, int fd);
 
+/* Hand in those that a service manager holds for us: sd_listen_fds(3). */
+void
+listeners_activated(struct listeners *);
+
+/* Listen on sockets that were bound beside inherited ones, too. */
+void
+listeners_listen(struct listeners *);
+
 /*
  * Get ready for all that the configuration has.  0, or -1 after it was logged
  * what cannot be had and why (as `cannot-listen` when nothing is bound yet,

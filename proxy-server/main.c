@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/daemon.h"
 #include "base/log.h"
+#include "net/upgrade.h"
 #include "proxy-server/drain.h"
+#include "proxy-server/image.h"
 #include "proxy-server/listeners.h"
 #include "proxy-server/registry.h"
 #include "proxy-server/reload.h"
@@ -17,12 +20,13 @@
 #define PROCESS_RESERVE 65536
 
 static void
-log_ready(const struct server *server)
+log_ready(const struct server *server, const char *event)
 {
 	struct log_line l;
 
-	if (!log_begin(&l, LOG_INFO, "ready"))
+	if (!log_begin(&l, LOG_INFO, event))
 		return;
+	log_number(&l, "pid", (uint64_t)getpid());
 	log_number(&l, "workers", server->nworkers);
 	log_text(&l, "version", PORT_PROXY_VERSION);
 	log_end(&l);
@@ -75,6 +79,39 @@ server_init(struct server *server, const struct config *config)
 	return 0;
 }
 
+/* What both sides of an upgrade work on. */
+struct whole {
+	struct server *server;
+	struct listeners *listeners;
+};
+
+static void
+save_start(void *context, struct image_writer *w)
+{
+	const struct whole *all = context;
+
+	image_save_start(all->server, all->listeners, w);
+}
+
+static void
+save_all(void *context, struct image_writer *w)
+{
+	const struct whole *all = context;
+
+	image_save_all(all->server, w);
+}
+
+static void
+upgrade(struct server *server, struct listeners *listeners)
+{
+	static const struct upgrade_ops ops = {save_start, save_all};
+	struct whole all = {server, listeners};
+
+	upgrade_run(&server->crew, server->config->upgrade_timeout * MS, &ops,
+	    &all);
+	daemon_forget_upgrades();
+}
+
 /* Until we are to stop. */
 static void
 serve(struct server *server, struct listeners *listeners)
@@ -82,26 +119,52 @@ serve(struct server *server, struct listeners *listeners)
 	enum daemon_event event;
 
 	while ((event = daemon_wait(UINT64_MAX)) != DAEMON_STOP)
-		if (event == DAEMON_RELOAD)
+		if (event == DAEMON_RELOAD) {
+			daemon_notify_reloading();
 			reload(server, listeners);
-		else if (event == DAEMON_UPGRADE)
-			log_event(LOG_WARN, "upgrade", "reason",
-			    "not supported yet", NULL);
+			daemon_notify_ready();
+		} else if (event == DAEMON_UPGRADE)
+			upgrade(server, listeners);
+	daemon_notify_stopping();
 	drain(server);
+}
+
+/* Who we are: the process before us, or the state directory tells. */
+static int
+begin(struct server *server, struct listeners *listeners,
+    const struct config *config, struct handover *before,
+    struct image_reader *image)
+{
+	char error[LOG_LINE_MAX];
+
+	if (before->fd < 0) {
+		listeners_activated(listeners);
+		return server_identify(server, config);
+	}
+	if (image_load_start(server, listeners, config, image, error,
+		sizeof(error)))
+		return 0;
+	log_event(LOG_ERROR, "cannot-take-over", "reason", error, NULL);
+	return -1;
 }
 
 int
 main(int argc, char **argv)
 {
-	struct config *config = daemon_start(argc, argv, CONFIG_SERVER);
 	struct listeners listeners;
 	struct server server = {0};
+	struct image_reader image;
+	struct handover before;
+	struct config *config;
 	int status = 1, error;
 
-	daemon_raise_limits();
+	handover_remember(argc, argv);
+	config = daemon_start(argc, argv, CONFIG_SERVER);
 	daemon_block_signals();
+	upgrade_begin(&before, &image);
+	daemon_raise_limits();
 	listeners_init(&listeners);
-	if (server_identify(&server, config) < 0)
+	if (begin(&server, &listeners, config, &before, &image) < 0)
 		goto free;
 	if (server_init(&server, config) < 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason",
@@ -112,13 +175,19 @@ main(int argc, char **argv)
 		config_free(config);
 		goto stop;
 	}
+	if (before.fd >= 0) {
+		upgrade_ready(&before, &image);
+		upgrade_taken(&before, image_load_all(&server, &image));
+	}
+	listeners_listen(&listeners);
 	error = crew_start(&server.crew);
 	if (error != 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
 		    NULL);
 		goto stop;
 	}
-	log_ready(&server);
+	log_ready(&server, before.fd >= 0 ? "upgraded" : "ready");
+	daemon_notify_ready();
 	serve(&server, &listeners);
 	status = 0;
 

@@ -463,3 +463,82 @@ registry_log_absent(struct server *server, const char *name, uint64_t now)
 	table_unlock(&server->remotes, name, len);
 	return log;
 }
+
+static void
+save_remote(const struct remote *r, struct image_writer *w)
+{
+	size_t n =
+	    r->nreplaced < REGISTRY_REPLACED ? r->nreplaced : REGISTRY_REPLACED;
+
+	image_put(w, 1);
+	image_put_text(w, r->name);
+	image_put(w, n);
+	image_put_bytes(w, r->replaced, n * INS_INSTANCE_SIZE);
+}
+
+void
+registry_save(struct server *server, struct image_writer *w)
+{
+	const struct hash_node *n;
+	const struct hash *h;
+	size_t i, c;
+
+	for (i = 0; i < TABLE_SHARDS; i++) {
+		h = &server->remotes.shards[i].hash;
+		for (c = 0; c < h->nchains; c++)
+			for (n = h->chains[c]; n != NULL; n = n->next)
+				save_remote(container_of(n, struct remote,
+						node),
+				    w);
+		for (n = h->single; n != NULL; n = n->next)
+			save_remote(container_of(n, struct remote, node), w);
+	}
+	image_put(w, 0);
+}
+
+/* A name that the configuration does not have is there, as removed. */
+static struct remote *
+have_remote(struct server *server, const char *name)
+{
+	size_t len = strlen(name);
+	struct hash *h = table_lock(&server->remotes, name, len);
+	struct remote *r = lookup(h, name, len);
+
+	if (r == NULL && (r = remote_new(name)) != NULL)
+		hash_insert(h, &r->node);
+	table_unlock(&server->remotes, name, len);
+	return r;
+}
+
+bool
+registry_load(struct server *server, struct image_reader *r)
+{
+	char name[INS_NAME_MAX + 1];
+	struct remote *remote;
+
+	while (image_take_bool(r)) {
+		image_take_text(r, name, sizeof(name));
+		remote = r->failed ? NULL : have_remote(server, name);
+		if (remote == NULL)
+			return false;
+		remote->nreplaced = image_take(r, REGISTRY_REPLACED);
+		image_take_exact(r, remote->replaced,
+		    remote->nreplaced * INS_INSTANCE_SIZE);
+	}
+	return !r->failed;
+}
+
+bool
+registry_adopt(struct server *server, struct tunnel *t, const char *name)
+{
+	struct remote *r = have_remote(server, name);
+
+	if (r == NULL)
+		return false;
+	t->remote = r;
+	r->references++;
+	list_append(&r->tunnels, &t->in_remote);
+	if (r->removed)
+		tunnel_go_away(t->worker, t->id, INS_END_UNKNOWN_NAME);
+	return true;
+}

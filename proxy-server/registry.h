@@ -7,6 +7,7 @@
 #ifndef PROXY_SERVER_REGISTRY_H
 #define PROXY_SERVER_REGISTRY_H
 
+#include "base/image.h"
 #include "proxy-server/server.h"
 #include "tunnel/session.h"
 
@@ -104,5 +105,17 @@ registry_pick(struct worker *, const char *name, struct session **session,
 /* Whether to log now that this remote is absent: once a minute. */
 bool
 registry_log_absent(struct server *, const char *name, uint64_t now);
+
+/*
+ * For an upgrade in place: what is known of names, and a tunnel, with its
+ * worker set, in the hold of one.  While no worker runs.  false: the image is
+ * not right, or memory ran out.
+ */
+void
+registry_save(struct server *, struct image_writer *);
+bool
+registry_load(struct server *, struct image_reader *);
+bool
+registry_adopt(struct server *, struct tunnel *, const char *name);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "base/log.h"
 #include "net/tcp.h"
+#include "proxy-server/image.h"
 #include "proxy-server/registry.h"
 #include "proxy-server/visitor.h"
 #include "tunnel/proof.h"
@@ -135,12 +136,13 @@ tell_registered(const struct tunnel *t)
 	return send(t->fd, buf, n, MSG_NOSIGNAL) == (ssize_t)n ? 0 : -1;
 }
 
-static int
-start(struct tunnel *t)
+static struct session_config
+config_of(struct tunnel *t)
 {
 	struct worker *w = t->worker;
 	const struct config *c = w->config;
-	struct session_config config = {
+
+	return (struct session_config){
 	    .dialect = t->classic ? INS_CLASSIC : INS_EXTENDED,
 	    .server = true,
 	    .id = t->id,
@@ -157,6 +159,14 @@ start(struct tunnel *t)
 	    .all = &w->sessions,
 	    .owner = t,
 	};
+}
+
+static int
+start(struct tunnel *t)
+{
+	struct worker *w = t->worker;
+	const struct config *c = w->config;
+	struct session_config config = config_of(t);
 	struct carrier *carrier;
 
 	if (tell_registered(t) < 0)
@@ -374,4 +384,106 @@ void
 tunnel_go_away(struct worker *w, uint64_t id, enum ins_end_code code)
 {
 	post_end(w, id, code, true);
+}
+
+/* For an upgrade in place. */
+
+static void
+save_fields(const struct tunnel *t, struct image_writer *w)
+{
+	image_put_text(w, t->remote->name);
+	image_put(w, t->id);
+	image_put(w, t->classic);
+	image_put_bytes(w, t->instance, INS_INSTANCE_SIZE);
+	image_put(w, t->serial);
+	image_put(w, t->parked);
+	image_put(w, t->going);
+	image_put(w, t->resume);
+	image_put_bytes(w, t->secret, INS_SECRET_SIZE);
+	image_put(w, t->attempt);
+	image_put(w, t->parked_at);
+	image_put_text(w, t->peer);
+	/* One that was expelled: its end is told by its session. */
+	image_put(w, !list_empty(&t->in_remote));
+}
+
+void
+tunnel_save(const struct session *s, struct image_writer *w)
+{
+	bool ended = session_has_ended(s);
+
+	image_put_tag(w, "tunl");
+	image_put(w, ended);
+	if (ended) {
+		image_put(w, session_dialect(s));
+		image_put(w, session_id(s));
+	} else
+		save_fields(session_owner(s), w);
+	image_save_session(s, w);
+}
+
+static void
+load_fields(struct tunnel *t, struct image_reader *r)
+{
+	t->id = image_take(r, UINT64_MAX);
+	t->classic = image_take_bool(r);
+	image_take_exact(r, t->instance, INS_INSTANCE_SIZE);
+	t->serial = image_take(r, UINT64_MAX);
+	t->parked = image_take_bool(r);
+	t->going = image_take_bool(r);
+	t->resume = image_take(r, INS_RESUME_MS_MAX);
+	image_take_exact(r, t->secret, INS_SECRET_SIZE);
+	t->attempt = image_take(r, UINT64_MAX);
+	t->parked_at = image_take(r, UINT64_MAX);
+	image_take_text(r, t->peer, sizeof(t->peer));
+}
+
+static bool
+load_ended(struct worker *w, struct image_reader *r)
+{
+	struct tunnel none = {.worker = w};
+	struct session_config config;
+
+	none.classic = image_take(r, INS_EXTENDED) == INS_CLASSIC;
+	none.id = image_take(r, UINT64_MAX);
+	config = config_of(&none);
+	config.owner = NULL;
+	return image_load_session(w, &config, r) != NULL;
+}
+
+static bool
+load_tunnel(struct worker *w, struct image_reader *r)
+{
+	struct tunnel *t = calloc(1, sizeof(*t));
+	char name[INS_NAME_MAX + 1];
+	struct session_config config;
+	bool in_remote;
+
+	if (t == NULL)
+		return false;
+	t->worker = w;
+	t->fd = -1;
+	t->node.key = &t->id;
+	t->node.len = sizeof(t->id);
+	list_init(&t->in_remote);
+	image_take_text(r, name, sizeof(name));
+	load_fields(t, r);
+	in_remote = image_take_bool(r);
+	if (r->failed || !registry_adopt(w->server, t, name))
+		return false;
+	if (!in_remote)
+		list_remove(&t->in_remote);
+	config = config_of(t);
+	t->session = image_load_session(w, &config, r);
+	if (t->session == NULL)
+		return false;
+	hash_insert(&w->tunnels, &t->node);
+	return true;
+}
+
+bool
+tunnel_load(struct worker *w, struct image_reader *r)
+{
+	image_take_tag(r, "tunl");
+	return image_take_bool(r) ? load_ended(w, r) : load_tunnel(w, r);
 }

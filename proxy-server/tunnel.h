@@ -4,6 +4,7 @@
 #ifndef PROXY_SERVER_TUNNEL_H
 #define PROXY_SERVER_TUNNEL_H
 
+#include "base/image.h"
 #include "proxy-server/server.h"
 #include "tunnel/session.h"
 
@@ -74,5 +75,15 @@ tunnel_go_away(struct worker *, uint64_t id, enum ins_end_code);
 /* The same for all of a worker; its thread. */
 void
 tunnels_go_away(struct worker *, enum ins_end_code);
+
+/*
+ * For an upgrade in place: a session with its tunnel, or one that has ended
+ * and only delivers.  false: the image is not right, or memory ran out; then
+ * the process ends.
+ */
+void
+tunnel_save(const struct session *, struct image_writer *);
+bool
+tunnel_load(struct worker *, struct image_reader *);
 
 #endif

@@ -194,12 +194,12 @@ destination(const struct visitor *v)
 
 /* Into the table of connections. */
 static void
-enter(struct visitor *v, const struct session *session, const struct stream *st)
+enter(struct visitor *v, uint64_t session, const struct stream *st)
 {
 	struct table *t = &v->worker->server->connections;
 	struct hash *h;
 
-	v->key.session = session_id(session);
+	v->key.session = session;
 	v->key.identity = stream_identity(st);
 	v->connection.key = &v->key;
 	v->connection.len = sizeof(v->key);
@@ -250,7 +250,7 @@ connect_to(struct visitor *v, struct session *session)
 	visitor_leave(v);
 	v->socket.tcp.notify =
 	    is_http(v) ? http_visitor_ready : socket_endpoint_ready;
-	enter(v, session, st);
+	enter(v, session_id(session), st);
 	log_opening(v);
 }
 
@@ -497,4 +497,88 @@ visitor_end_all(struct worker *w)
 		visitor_leave(v);
 		socket_endpoint_close(&v->socket, true);
 	}
+}
+
+/* For an upgrade in place. */
+
+void
+visitor_save(const struct visitor *v, struct image_writer *w)
+{
+	image_put_tag(w, "vist");
+	image_put_bytes(w, &v->peer, sizeof(v->peer));
+	image_put(w, v->socket.tcp.ended);
+	image_put_fd(w, v->socket.tcp.watch.fd);
+	if (is_http(v))
+		http_visitor_save(v, w);
+	image_put(w, v->search != NULL);
+	if (v->search == NULL)
+		return;
+	image_put(w, !list_empty(&v->search->waiting));
+	image_put(w, v->search->deadline.set ? v->search->deadline.at : 0);
+}
+
+static bool
+load_search(struct visitor *v, struct image_reader *r)
+{
+	bool waiting = image_take_bool(r);
+	uint64_t deadline = image_take(r, UINT64_MAX >> 2);
+	struct timer *timer;
+
+	v->search = search_new(v);
+	if (v->search == NULL)
+		return false;
+	if (waiting) {
+		list_append(&v->worker->waiting, &v->search->waiting);
+		atomic_fetch_add(&v->worker->server->waiting, 1);
+	} else if (is_http(v))
+		http_visitor_expect(v);
+	timer = &v->search->deadline;
+	if (waiting)
+		timer->expired = on_deadline;
+	if (deadline != 0)
+		timer_set(&worker_driver(v->worker)->timers, timer, deadline);
+	v->socket.tcp.notify = is_http(v) ? http_visitor_early : on_early;
+	return !r->failed;
+}
+
+struct visitor *
+visitor_load(struct worker *worker, struct listener *l, struct image_reader *r)
+{
+	struct address peer;
+	struct visitor *v;
+	bool ended;
+	int fd;
+
+	image_take_tag(r, "vist");
+	image_take_exact(r, &peer, sizeof(peer));
+	ended = image_take_bool(r);
+	fd = image_take_fd(r);
+	if (r->failed)
+		return NULL;
+	v = l->type == CONFIG_HTTP ? http_visitor_load(l, &peer, r) :
+				     tcp_visitor_new(l, &peer);
+	if (v == NULL)
+		return NULL;
+	v->listener = listener_hold(l);
+	v->worker = worker;
+	v->socket.gone = gone;
+	if (tcp_open(&v->socket.tcp, &worker->loop, fd, on_early) < 0)
+		return NULL;
+	v->socket.tcp.ended = ended;
+	if (image_take_bool(r) && !load_search(v, r))
+		return NULL;
+	return v;
+}
+
+void
+visitor_take_up(struct visitor *v, uint64_t session, struct stream *st)
+{
+	v->socket.endpoint.ops =
+	    is_http(v) ? &http_visitor_ops : &socket_endpoint_ops;
+	v->socket.tcp.notify =
+	    is_http(v) ? http_visitor_ready : socket_endpoint_ready;
+	stream_attach(st, &v->socket.endpoint, v);
+	enter(v, session, st);
+	if (is_http(v))
+		http_visitor_revive(v);
 }

@@ -8,6 +8,7 @@
 #define PROXY_SERVER_VISITOR_H
 
 #include "proxy-server/listener.h"
+#include "base/image.h"
 #include "proxy-server/server.h"
 #include "tunnel/session.h"
 #include "tunnel/socket_endpoint.h"
@@ -94,5 +95,27 @@ http_visitor_ready(struct tcp *);
 /* Answer with an error, as far as the socket takes it, and close. */
 void
 http_visitor_refuse(struct visitor *, enum ins_outcome);
+
+/* The same for the upgrade; listener and peer are visitor_load()'s. */
+void
+http_visitor_save(const struct visitor *, struct image_writer *);
+struct visitor *
+http_visitor_load(struct listener *, const struct address *peer,
+    struct image_reader *);
+/* Look, at the end of the turn, what can go on. */
+void
+http_visitor_revive(struct visitor *);
+
+/*
+ * For an upgrade in place: any visitor but for its listener, of which a loaded
+ * one takes a reference; and one that has a stream takes that up.  NULL: the
+ * image is not right, or memory ran out; then the process ends.
+ */
+void
+visitor_save(const struct visitor *, struct image_writer *);
+struct visitor *
+visitor_load(struct worker *, struct listener *, struct image_reader *);
+void
+visitor_take_up(struct visitor *, uint64_t session, struct stream *);
 
 #endif

@@ -11,6 +11,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef HAVE_SYSTEMD
+#include <systemd/sd-daemon.h>
+#endif
+
 #include "base/log.h"
 
 /* Of daemon_start(), for daemon_reload(). */
@@ -19,6 +23,13 @@ static struct {
 	char *path;
 	bool verbose;
 } started;
+
+/* Where there is no libsystemd there is nobody to be told. */
+#ifdef HAVE_SYSTEMD
+#define NOTIFY(...) sd_notifyf(0, __VA_ARGS__)
+#else
+#define NOTIFY(...) snprintf(NULL, 0, __VA_ARGS__)
+#endif
 
 static const char *
 name_of(enum config_role role)
@@ -269,4 +280,59 @@ daemon_wait(uint64_t deadline_us)
 		    signal == SIGTERM ? "SIGTERM" : "SIGINT", NULL);
 		return DAEMON_STOP;
 	}
+}
+
+void
+daemon_notify_ready(void)
+{
+	NOTIFY("READY=1");
+}
+
+void
+daemon_notify_reloading(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	NOTIFY("RELOADING=1\nMONOTONIC_USEC=%lld",
+	    (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+}
+
+void
+daemon_notify_stopping(void)
+{
+	NOTIFY("STOPPING=1");
+}
+
+void
+daemon_notify_successor(pid_t pid)
+{
+	NOTIFY("MAINPID=%ld", (long)pid);
+}
+
+int
+daemon_activated(int *first)
+{
+#ifdef HAVE_SYSTEMD
+	int n = sd_listen_fds(1);
+
+	*first = SD_LISTEN_FDS_START;
+	return n > 0 ? n : 0;
+#else
+	*first = 0;
+	return 0;
+#endif
+}
+
+void
+daemon_forget_upgrades(void)
+{
+	struct timespec none = {0};
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR2);
+	while (sigtimedwait(&set, NULL, &none) == SIGUSR2)
+		log_event(LOG_WARN, "upgrade-dropped", "reason",
+		    "another one was being tried", NULL);
 }

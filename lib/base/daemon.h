@@ -6,6 +6,7 @@
 #define BASE_DAEMON_H
 
 #include <signal.h>
+#include <sys/types.h>
 #include <stdint.h>
 
 #include "base/config.h"
@@ -43,6 +44,23 @@ uint64_t
 daemon_memory(void);
 
 /*
+ * Tell a service manager that asked for it (systemd, Type=notify): we serve;
+ * we read our configuration; we stop; another process takes our place.
+ */
+void
+daemon_notify_ready(void);
+void
+daemon_notify_reloading(void);
+void
+daemon_notify_stopping(void);
+void
+daemon_notify_successor(pid_t);
+
+/* How many listening sockets a service manager has opened for us, from *first. */
+int
+daemon_activated(int *first);
+
+/*
  * Block the signals that daemon_wait() waits for, before any thread is
  * started, and ignore SIGPIPE.
  */
@@ -62,5 +80,9 @@ enum daemon_event {
  */
 enum daemon_event
 daemon_wait(uint64_t deadline_us);
+
+/* Drop SIGUSR2 that came while one was served, with a line of the log. */
+void
+daemon_forget_upgrades(void);
 
 #endif

@@ -541,6 +541,18 @@ session_end_all(struct list *all, enum ins_end_code code, const char *why)
 	}
 }
 
+struct session *
+session_of_list(struct list *node)
+{
+	return container_of(node, struct session, node);
+}
+
+bool
+session_has_ended(const struct session *s)
+{
+	return s->ended;
+}
+
 void *
 session_owner(const struct session *s)
 {

@@ -166,6 +166,14 @@ session_hold_on(struct session *, bool on);
 void
 session_end_all(struct list *all, enum ins_end_code code, const char *why);
 
+/* The session of an entry of config.all. */
+struct session *
+session_of_list(struct list *);
+
+/* Whether it has ended, and only streams are left that deliver. */
+bool
+session_has_ended(const struct session *);
+
 void *
 session_owner(const struct session *);
 uint64_t

@@ -1,0 +1,139 @@
+#include "net/upgrade.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/daemon.h"
+#include "base/log.h"
+#include "net/loop.h"
+
+/* Workers stand still for no longer. */
+#define SWITCH_US (1 * (uint64_t)SECOND)
+/* What is delivered may post once more: a tunnel, then a visitor. */
+#define DRAIN_ROUNDS 8
+
+static void
+failed(struct handover *h, const char *step)
+{
+	log_event(LOG_ERROR, "upgrade-failed", "step", step, "reason", h->error,
+	    NULL);
+	handover_abandon(h);
+}
+
+static int
+prepare(struct handover *h, uint64_t timeout, const struct upgrade_ops *ops,
+    void *context)
+{
+	uint64_t deadline = loop_clock() + timeout;
+	struct image_writer w = {0};
+	int result;
+
+	if (handover_begin(h) < 0)
+		return -1;
+	ops->prepare(context, &w);
+	result = handover_send(h, &w, deadline);
+	image_free(&w);
+	if (result < 0)
+		return -1;
+	return handover_await(h, HANDOVER_READY, deadline);
+}
+
+/* Nothing may be on its way between workers. */
+static void
+drain_inboxes(struct crew *crew)
+{
+	struct crew_member *m;
+	int i;
+
+	for (i = 0; i < DRAIN_ROUNDS; i++)
+		for (m = crew->first; m != NULL; m = m->next)
+			loop_drain(m->loop);
+}
+
+static int
+switch_over(struct handover *h, struct crew *crew,
+    const struct upgrade_ops *ops, void *context)
+{
+	uint64_t deadline = loop_clock() + SWITCH_US;
+	struct image_writer w = {0};
+	int result;
+
+	drain_inboxes(crew);
+	ops->save(context, &w);
+	result = handover_send(h, &w, deadline);
+	image_free(&w);
+	if (result < 0)
+		return -1;
+	return handover_await(h, HANDOVER_TAKEN, deadline);
+}
+
+void
+upgrade_run(struct crew *crew, uint64_t timeout, const struct upgrade_ops *ops,
+    void *context)
+{
+	struct handover h;
+
+	if (getpid() == 1) {
+		log_event(LOG_ERROR, "upgrade-failed", "reason",
+		    "process 1 of a container cannot be replaced without "
+		    "ending it",
+		    NULL);
+		return;
+	}
+	log_event(LOG_INFO, "upgrading", NULL);
+	if (prepare(&h, timeout, ops, context) < 0) {
+		failed(&h, "prepare");
+		return;
+	}
+	crew_freeze(crew);
+	if (switch_over(&h, crew, ops, context) < 0) {
+		failed(&h, "switch");
+		crew_thaw(crew);
+		return;
+	}
+	/* It is theirs as soon as this is said: nothing is touched any more. */
+	daemon_notify_successor(h.child);
+	log_flush();
+	handover_say(&h, HANDOVER_GO);
+	_exit(0);
+}
+
+/* The process before goes on: nothing of its own may be touched. */
+static void
+give_up(const char *step, const char *reason)
+{
+	log_event(LOG_ERROR, "cannot-take-over", "step", step, "reason", reason,
+	    NULL);
+	log_flush();
+	_exit(1);
+}
+
+bool
+upgrade_begin(struct handover *h, struct image_reader *r)
+{
+	if (!handover_inherited(h))
+		return false;
+	if (handover_receive(h, r, loop_clock() + 10 * (uint64_t)SECOND) < 0)
+		give_up("prepare", h->error);
+	return true;
+}
+
+void
+upgrade_ready(struct handover *h, struct image_reader *r)
+{
+	if (handover_say(h, HANDOVER_READY) < 0 ||
+	    handover_receive(h, r, loop_clock() + 10 * (uint64_t)SECOND) < 0)
+		give_up("switch", h->error);
+}
+
+void
+upgrade_taken(struct handover *h, bool ok)
+{
+	if (!ok)
+		give_up("switch", "the state cannot be read");
+	if (handover_say(h, HANDOVER_TAKEN) < 0 ||
+	    handover_await(h, HANDOVER_GO,
+		loop_clock() + 10 * (uint64_t)SECOND) < 0)
+		give_up("switch", h->error);
+	close(h->fd);
+}
