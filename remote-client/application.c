@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/image.h"
 #include "base/log.h"
 #include "remote-client/tunnel.h"
 #include "tunnel/socket_endpoint.h"
@@ -15,6 +16,7 @@ struct connecting {
 	struct timer deadline;
 	struct lookup *lookup; /* NULL: none runs */
 	enum ins_outcome outcome; /* of the last that was tried */
+	struct hostport target;
 	size_t naddresses, next;
 	struct address addresses[]; /* to try */
 };
@@ -259,6 +261,7 @@ start(struct application *a, const struct hostport *target)
 	a->connecting = c;
 	c->application = a;
 	c->outcome = INS_NOT_ALLOWED;
+	c->target = *target;
 	c->deadline.expired = on_deadline;
 	timer_set(&d->timers, &c->deadline,
 	    d->now + a->worker->config->connect_timeout * MS);
@@ -273,6 +276,21 @@ start(struct application *a, const struct hostport *target)
 }
 
 static struct application *
+bare(struct worker *w, const char *target)
+{
+	struct application *a = calloc(1, sizeof(*a) + strlen(target) + 1);
+
+	if (a == NULL)
+		return NULL;
+	a->socket.endpoint.ops = &socket_endpoint_ops;
+	a->socket.gone = gone;
+	a->socket.tcp.watch.fd = -1;
+	a->worker = w;
+	strcpy(a->target, target);
+	return a;
+}
+
+static struct application *
 application_new(struct session *s, const struct ins_open *open,
     const struct hostport *target)
 {
@@ -283,16 +301,11 @@ application_new(struct session *s, const struct ins_open *open,
 		snprintf(text, sizeof(text), "127.0.0.1:%u", target->port);
 	else
 		hostport_format(target, text, sizeof(text));
-	a = calloc(1, sizeof(*a) + strlen(text) + 1);
+	a = bare(tunnel_worker(session_owner(s)), text);
 	if (a == NULL)
 		return NULL;
-	a->socket.endpoint.ops = &socket_endpoint_ops;
-	a->socket.gone = gone;
-	a->socket.tcp.watch.fd = -1;
-	a->worker = tunnel_worker(session_owner(s));
 	a->session = session_id(s);
 	a->source = open->source;
-	strcpy(a->target, text);
 	return a;
 }
 
@@ -362,4 +375,88 @@ application_finished(struct session *s, const struct stream_report *r)
 	log_text(&l, "ended_by", party_text(r->ended_by));
 	log_text(&l, "why", r->why);
 	log_end(&l);
+}
+
+/* For an upgrade in place. */
+
+void
+application_save(const struct application *a, struct image_writer *w)
+{
+	const struct connecting *c = a->connecting;
+
+	image_put_tag(w, "appl");
+	image_put_text(w, a->target);
+	image_put(w, a->session);
+	image_put_bytes(w, &a->source, sizeof(a->source));
+	image_put(w, c != NULL);
+	if (c != NULL) {
+		image_put_text(w, c->target.host);
+		image_put(w, c->target.port);
+		return;
+	}
+	image_put(w, a->socket.tcp.ended);
+	image_put_fd(w, a->socket.tcp.watch.fd);
+}
+
+/* As soon as the loop runs. */
+static void
+on_restart(struct timer *t)
+{
+	struct connecting *c = container_of(t, struct connecting, deadline);
+	struct application *a = c->application;
+	struct hostport target = c->target;
+
+	stop_connecting(a);
+	start(a, &target);
+}
+
+static bool
+load_connecting(struct application *a, struct image_reader *r)
+{
+	struct connecting *c = calloc(1, sizeof(*c));
+
+	if (c == NULL)
+		return false;
+	a->connecting = c;
+	c->application = a;
+	image_take_text(r, c->target.host, sizeof(c->target.host));
+	c->target.port = (uint16_t)image_take(r, UINT16_MAX);
+	c->deadline.expired = on_restart;
+	timer_set(&worker_driver(a->worker)->timers, &c->deadline,
+	    worker_driver(a->worker)->now);
+	return !r->failed;
+}
+
+static bool
+load_connected(struct application *a, struct image_reader *r)
+{
+	bool ended = image_take_bool(r);
+	int fd = image_take_fd(r);
+
+	if (fd < 0 ||
+	    tcp_open(&a->socket.tcp, &a->worker->loop, fd,
+		socket_endpoint_ready) < 0)
+		return false;
+	a->socket.tcp.ended = ended;
+	return true;
+}
+
+bool
+application_load(struct worker *w, struct stream *st, struct image_reader *r)
+{
+	char target[HOSTPORT_TEXT_MAX];
+	struct application *a;
+
+	image_take_tag(r, "appl");
+	image_take_text(r, target, sizeof(target));
+	a = r->failed ? NULL : bare(w, target);
+	if (a == NULL)
+		return false;
+	a->session = image_take(r, UINT64_MAX);
+	image_take_exact(r, &a->source, sizeof(a->source));
+	if (image_take_bool(r) ? !load_connecting(a, r) :
+				 !load_connected(a, r))
+		return false;
+	stream_attach(st, &a->socket.endpoint, a);
+	return true;
 }

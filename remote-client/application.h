@@ -17,4 +17,17 @@ application_open(struct session *, struct stream *, const struct ins_open *);
 void
 application_finished(struct session *, const struct stream_report *);
 
+/*
+ * For an upgrade in place: the user of a stream.  One that is not connected
+ * yet begins anew, as if it had just come.  false: the image is not
+ * right, or memory ran out; then the process ends.
+ */
+struct image_reader;
+struct image_writer;
+struct application;
+void
+application_save(const struct application *, struct image_writer *);
+bool
+application_load(struct worker *, struct stream *, struct image_reader *);
+
 #endif

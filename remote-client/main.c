@@ -1,11 +1,15 @@
 /*
  * remote-client: the end of the tunnel that dials out.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/daemon.h"
 #include "base/log.h"
+#include "net/upgrade.h"
+#include "remote-client/image.h"
 #include "remote-client/tunnel.h"
 #include "remote-client/worker.h"
 
@@ -13,12 +17,13 @@
 #define DRAIN_LOOK (SECOND / 20)
 
 static void
-log_ready(const struct client *client)
+log_ready(const struct client *client, const char *event)
 {
 	struct log_line l;
 
-	if (!log_begin(&l, LOG_INFO, "ready"))
+	if (!log_begin(&l, LOG_INFO, event))
 		return;
+	log_number(&l, "pid", (uint64_t)getpid());
 	log_text(&l, "remote", client->config->name);
 	log_number(&l, "workers", client->nworkers);
 	log_number(&l, "tunnels",
@@ -30,7 +35,7 @@ log_ready(const struct client *client)
 static int
 client_init(struct client *client, const struct config *config)
 {
-	unsigned workers, i;
+	unsigned workers;
 
 	client->config = config;
 	budget_init(&client->memory,
@@ -42,7 +47,15 @@ client_init(struct client *client, const struct config *config)
 		return -1;
 	driver_random(worker_driver(&client->workers[0]), client->instance,
 	    sizeof(client->instance));
-	for (i = 0; i < workers; i++)
+	return 0;
+}
+
+static int
+begin_tunnels(struct client *client)
+{
+	unsigned i;
+
+	for (i = 0; i < client->nworkers; i++)
 		if (tunnels_update(&client->workers[i]) < 0)
 			return -1;
 	return 0;
@@ -114,6 +127,30 @@ drain(struct client *client)
 	}
 }
 
+/* There is nothing to get ready with. */
+static void
+save_start(void *context, struct image_writer *w)
+{
+	(void)context;
+	image_put_tag(w, "clnt");
+}
+
+static void
+save_all(void *context, struct image_writer *w)
+{
+	image_save_all(context, w);
+}
+
+static void
+upgrade(struct client *client)
+{
+	static const struct upgrade_ops ops = {save_start, save_all};
+
+	upgrade_run(&client->crew, client->config->upgrade_timeout * MS, &ops,
+	    client);
+	daemon_forget_upgrades();
+}
+
 /* Until we are to stop. */
 static void
 serve(struct client *client, struct config **config)
@@ -121,11 +158,13 @@ serve(struct client *client, struct config **config)
 	enum daemon_event event;
 
 	while ((event = daemon_wait(UINT64_MAX)) != DAEMON_STOP)
-		if (event == DAEMON_RELOAD)
+		if (event == DAEMON_RELOAD) {
+			daemon_notify_reloading();
 			reload(client, config);
-		else if (event == DAEMON_UPGRADE)
-			log_event(LOG_WARN, "upgrade", "reason",
-			    "not supported yet", NULL);
+			daemon_notify_ready();
+		} else if (event == DAEMON_UPGRADE)
+			upgrade(client);
+	daemon_notify_stopping();
 	drain(client);
 }
 
@@ -133,12 +172,17 @@ int
 main(int argc, char **argv)
 {
 	static struct resolver names, servers; /* outlive main: resolver.h */
-	struct config *config = daemon_start(argc, argv, CONFIG_CLIENT);
 	struct client client = {.names = &names, .servers = &servers};
+	struct image_reader image;
+	struct handover before;
+	struct config *config;
 	int error;
 
-	daemon_raise_limits();
+	handover_remember(argc, argv);
+	config = daemon_start(argc, argv, CONFIG_CLIENT);
 	daemon_block_signals();
+	upgrade_begin(&before, &image);
+	daemon_raise_limits();
 	resolver_init(&names);
 	resolver_init(&servers);
 	if (client_init(&client, config) < 0) {
@@ -146,12 +190,17 @@ main(int argc, char **argv)
 		    "out of memory or descriptors", NULL);
 		return 1;
 	}
-	error = crew_start(&client.crew);
+	if (before.fd >= 0) {
+		upgrade_ready(&before, &image);
+		upgrade_taken(&before, image_load_all(&client, &image));
+	}
+	error = begin_tunnels(&client) < 0 ? ENOMEM : crew_start(&client.crew);
 	if (error != 0)
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
 		    NULL);
 	else {
-		log_ready(&client);
+		log_ready(&client, before.fd >= 0 ? "upgraded" : "ready");
+		daemon_notify_ready();
 		serve(&client, &config);
 	}
 	workers_stop(&client);

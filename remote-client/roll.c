@@ -183,3 +183,17 @@ roll_sessions(struct roll *r)
 	pthread_mutex_unlock(&r->lock);
 	return n;
 }
+
+void
+roll_save(const struct roll *r, struct image_writer *w)
+{
+	image_put(w, r->serial);
+	image_put(w, r->standby);
+}
+
+void
+roll_load(struct roll *r, struct image_reader *image)
+{
+	r->serial = image_take(image, UINT64_MAX);
+	r->standby = image_take_bool(image);
+}

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/image.h"
 #include "base/list.h"
 #include "instruction.h"
 
@@ -82,5 +83,11 @@ unsigned
 roll_up(struct roll *);
 unsigned
 roll_sessions(struct roll *);
+
+/* For an upgrade in place: but for the entries. */
+void
+roll_save(const struct roll *, struct image_writer *);
+void
+roll_load(struct roll *, struct image_reader *);
 
 #endif

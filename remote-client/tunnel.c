@@ -82,7 +82,7 @@ begin(struct tunnel *t)
 static void
 on_timer(struct timer *timer);
 
-static struct tunnel *
+struct tunnel *
 tunnel_new(struct worker *w, int slot)
 {
 	struct tunnel *t = calloc(1, sizeof(*t));
@@ -97,6 +97,18 @@ tunnel_new(struct worker *w, int slot)
 	roll_enter(roll_of(t), &t->entry);
 	list_append(&w->tunnels, &t->node);
 	return t;
+}
+
+void
+tunnel_go_on(struct tunnel *t)
+{
+	if (t->session == NULL || session_is_parked(t->session))
+		wait_then_dial(t, 0);
+	else
+		t->state = TUNNEL_UP;
+	if (t->state == TUNNEL_UP && t->server != 0)
+		timer_set(&driver_of(t)->timers, &t->timer,
+		    driver_of(t)->now + HOMING_PAUSE);
 }
 
 static void

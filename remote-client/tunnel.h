@@ -11,6 +11,7 @@
 #ifndef REMOTE_CLIENT_TUNNEL_H
 #define REMOTE_CLIENT_TUNNEL_H
 
+#include "base/image.h"
 #include "remote-client/client.h"
 
 struct tunnel;
@@ -41,5 +42,21 @@ tunnels_free(struct worker *);
 
 struct worker *
 tunnel_worker(struct tunnel *);
+
+/*
+ * For an upgrade in place: all tunnels of a worker with their sessions, and
+ * one session that has ended and only delivers.  false: the image is not
+ * right, or memory ran out; then the process ends.  After the load
+ * tunnels_update() makes the tunnels those of the configuration.
+ */
+struct session;
+void
+tunnels_save(struct worker *, struct image_writer *);
+bool
+tunnels_load(struct worker *, struct image_reader *);
+void
+tunnel_save_ended(const struct session *, struct image_writer *);
+bool
+tunnel_load_ended(struct worker *, struct image_reader *);
 
 #endif

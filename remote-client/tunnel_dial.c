@@ -147,22 +147,22 @@ on_hello(struct dial *d, const struct ins_hello *hello)
 	return false;
 }
 
-static void
-on_registered(struct dial *d, const struct ins_registered *g)
+struct session_config
+tunnel_session_config(struct tunnel *t, uint64_t id)
 {
-	struct tunnel *t = of(d);
 	struct worker *w = t->worker;
 	const struct config *c = w->config;
-	struct session_config config = {
+
+	return (struct session_config){
 	    .dialect = is_classic(t) ? INS_CLASSIC : INS_EXTENDED,
-	    .id = g->session,
+	    .id = id,
 	    .driver = worker_driver(w),
 	    .process = &w->client->memory,
 	    .memory = c->session_memory,
 	    .window_max = c->stream_window_max,
 	    .heartbeat = c->heartbeat_interval * MS,
 	    .misses = c->heartbeat_misses,
-	    .resume = g->resume * MS,
+	    .resume = t->with.resume * MS,
 	    .resume_memory = c->resume_memory,
 	    .stall = c->classic_stall * MS,
 	    .answer_delay = ANSWER_DELAY,
@@ -170,20 +170,35 @@ on_registered(struct dial *d, const struct ins_registered *g)
 	    .all = &w->sessions,
 	    .owner = t,
 	};
-	struct carrier *carrier;
-	const uint8_t *rest;
-	size_t nrest;
+}
 
-	/* Resumable only when it would have been so for us too. */
-	t->with.resume =
-	    g->resume < c->resume_timeout ? g->resume : c->resume_timeout;
-	config.resume = t->with.resume * MS;
+/* What was agreed, and with whom. */
+static void
+note_server(struct tunnel *t, const struct ins_registered *g)
+{
+	uint64_t ours = t->worker->config->resume_timeout;
+
+	t->with.resume = g->resume < ours ? g->resume : ours;
 	t->with.at = t->to;
 	memcpy(t->with.instance, t->hello_instance, INS_INSTANCE_SIZE);
 	t->with.start = t->hello_start;
 	if (g->secret != NULL)
 		memcpy(t->with.secret, g->secret, INS_SECRET_SIZE);
 	t->attempt = 0;
+}
+
+static void
+on_registered(struct dial *d, const struct ins_registered *g)
+{
+	struct tunnel *t = of(d);
+	const struct config *c = t->worker->config;
+	struct session_config config;
+	struct carrier *carrier;
+	const uint8_t *rest;
+	size_t nrest;
+
+	note_server(t, g);
+	config = tunnel_session_config(t, g->session);
 	if (!is_classic(t))
 		address_watch_carrier(d->tcp->watch.fd,
 		    c->heartbeat_interval * c->heartbeat_misses);

@@ -63,6 +63,13 @@ roll_of(struct tunnel *t)
 
 /* tunnel.c */
 
+/* NULL when memory ran out. */
+struct tunnel *
+tunnel_new(struct worker *, int slot);
+/* One from an image: dial where there is no carrier. */
+void
+tunnel_go_on(struct tunnel *);
+
 /* The attempt failed: the next one after a pause. */
 void
 tunnel_failed(struct tunnel *, const char *reason);
@@ -85,6 +92,10 @@ tunnel_is_up(struct tunnel *, uint64_t id);
 extern const struct session_events tunnel_session_events;
 
 /* tunnel_dial.c */
+
+/* Of its session, with what was agreed. */
+struct session_config
+tunnel_session_config(struct tunnel *, uint64_t id);
 extern const struct dial_events tunnel_dial_events;
 
 #endif

@@ -1,0 +1,18 @@
+/*
+ * The whole remote-client as an image, for an upgrade in place: docs/upgrade.md.
+ * The main thread, while the workers stand still or do not run yet.
+ */
+#ifndef REMOTE_CLIENT_IMAGE_H
+#define REMOTE_CLIENT_IMAGE_H
+
+#include "base/image.h"
+#include "remote-client/client.h"
+
+void
+image_save_all(struct client *, struct image_writer *);
+
+/* Into a client that has no tunnels yet. */
+bool
+image_load_all(struct client *, struct image_reader *);
+
+#endif
