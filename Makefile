@@ -82,9 +82,9 @@ $(BUILD)/tools/%: $(BUILD)/obj/tests/support/%.o
 
 tools: $(TOOLS)
 
-# The unit tests take in those modules of the daemons that are pure.
-UNIT_MODULES := $(filter-out %/http_visitor.o,$(filter %/http.o \
-	$(BUILD)/obj/proxy-server/http_%.o,$(SERVER_OBJ))) \
+# The unit tests take in the proxy-server but for its main(), and of the
+# remote-client what is pure.
+UNIT_MODULES := $(filter-out %/main.o,$(SERVER_OBJ)) \
 	$(BUILD)/obj/remote-client/roll.o
 $(BUILD)/unit: $(UNIT_OBJ) $(UNIT_MODULES) $(BUILD)/libtunnel.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lhttp_parser -lcunit $(LDLIBS)
@@ -110,7 +110,8 @@ check-asan:
 # The suites left out here have one thread.
 check-tsan:
 	$(MAKE) SAN=tsan CHECK_SCALE=0.05 \
-		UNIT_SUITES="base net connector handshake instruction config http" check
+		UNIT_SUITES="base net connector crew daemon listeners handshake \
+			instruction config http" check
 
 check-oom: $(BUILD)/unit
 	$(BUILD)/unit oom

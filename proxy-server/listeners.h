@@ -41,8 +41,9 @@ listeners_close(struct listeners *);
  * manager, before the first change: the addresses that it asks for are not
  * bound where there are such sockets.  asked is what the configuration has
  * said when it was bound, with port 0; NULL: nothing that is not seen from the
- * socket.  Takes fd on success; -1 with errno when it is no listening TCP
- * socket, or memory ran out.
+ * socket.  Where several entries ask for any port of one host, they get such
+ * addresses in the order in which they were handed in.  Takes fd on success;
+ * -1 with errno when it is no listening TCP socket, or memory ran out.
  */
 int
 listeners_inherit(struct listeners *, const struct address *asked, int fd);

@@ -16,6 +16,7 @@ static const struct unit_suite *const suites[] = {
     &suite_handshake,
     &suite_http,
     &suite_instruction,
+    &suite_listeners,
     &suite_net,
     &suite_oom,
     &suite_path,
