@@ -53,6 +53,7 @@ CLIENT_SRC := $(wildcard remote-client/*.c)
 UNIT_SRC   := $(wildcard tests/unit/*.c)
 TOOL_SRC   := $(wildcard tests/support/*.c)
 BENCH_SRC  := $(wildcard bench/*.c bench/load/*.c)
+CHAOS_SRC  := $(wildcard tests/chaos/load/*.c)
 
 LIB_OBJ    := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/obj/%.o)
@@ -160,6 +161,21 @@ LONG_FLAGS ?=
 bench-long: all $(BUILD)/bench/load $(BUILD)/bench/path
 	BUILD=$(BUILD) python3 -B bench/long.py $(LONG_FLAGS)
 
+# Real faults on a real pair of daemons.  CHAOS_FLAGS go to chaos.py; it has
+# --help.  Needs root.
+CHAOS_FLAGS ?=
+
+$(BUILD)/chaos/load: $(CHAOS_SRC:%.c=$(BUILD)/obj/%.o)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^
+
+chaos-load: $(BUILD)/chaos/load
+
+chaos: all
+	@$(MAKE) --no-print-directory SAN= BUILD=build chaos-load
+	BUILD=$(BUILD) LOAD=build/chaos/load \
+		python3 -B tests/chaos/chaos.py $(CHAOS_FLAGS)
+
 # Fuzzing: FUZZ_SECONDS for each target, with the corpus in the tree.
 FUZZ_SECONDS ?= 150
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
@@ -188,7 +204,7 @@ fuzz: fuzzers
 
 # Looks.
 C_SRC := $(LIB_SRC) $(SERVER_SRC) $(CLIENT_SRC) $(BENCH_SRC)
-ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) \
+ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) $(CHAOS_SRC) \
 	$(wildcard tests/fuzz/*.c)
 
 lint: lint-layers lint-shell lint-man lint-cppcheck lint-tidy
@@ -253,6 +269,7 @@ help:
 	@echo 'make bench          beside direct and a plain relay, 5 minutes'
 	@echo 'make bench-full     beside other tunnels and relays as well'
 	@echo 'make bench-long     over distant paths, 12 minutes'
+	@echo 'make chaos          real faults under load, 20 minutes, as root'
 	@echo 'make lint format-check format coverage arch.png'
 	@echo 'make install        DESTDIR= PREFIX= SYSCONF='
 
@@ -265,5 +282,6 @@ ci-packages:
 .DELETE_ON_ERROR:
 .PHONY: all tools check check-unit check-integration check-asan check-tsan \
 	check-oom check-valgrind demo bench-tools bench bench-full bench-long \
+	chaos chaos-load \
 	fuzzers fuzz lint lint-layers lint-shell lint-man lint-cppcheck \
 	lint-tidy format-check format coverage install ci-packages help clean
