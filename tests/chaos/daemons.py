@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] /
-                       "integration"))
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[1] /
+                    "integration"))
 import harness                                          # noqa: E402
 from network import Failed, Network                     # noqa: E402
 

@@ -51,6 +51,8 @@ http {{
   fastcgi_temp_path {dir}/nginx-fastcgi;
   uwsgi_temp_path {dir}/nginx-uwsgi;
   scgi_temp_path {dir}/nginx-scgi;
+  # curl's own limit takes megabytes at once and then waits for seconds.
+  limit_rate {rate};
   server {{ listen 127.0.0.1:{port}; root {dir}/www; }}
 }}
 """
@@ -254,11 +256,10 @@ class Download:
         self.dir = directory / "http"
         (self.dir / "www").mkdir(parents=True)
         self.file = self.dir / "www" / "file"
-        self.rate = rate
         self.size = mib * self.BLOCK
         self.sum = self._make(mib)
         (self.dir / "nginx.conf").write_text(
-            NGINX_CONFIG.format(dir=self.dir, port=NGINX))
+            NGINX_CONFIG.format(dir=self.dir, port=NGINX, rate=rate))
         self.server = start(directory, "client", "nginx",
                             [program("nginx"), "-p", self.dir, "-c",
                              self.dir / "nginx.conf"])
@@ -296,7 +297,7 @@ class Download:
     def _one(self):
         self.curl = start(
             self.dir, "visitors", "curl",
-            [program("curl"), "-sS", "--no-buffer", "--limit-rate", self.rate,
+            [program("curl"), "-sS", "--no-buffer",
              f"http://{VISITED}:{HTTP_AT}/file"], stdout=subprocess.PIPE)
         digest, got = hashlib.sha256(), 0
         with open(self.file, "rb") as file:

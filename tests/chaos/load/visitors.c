@@ -5,6 +5,7 @@
  *	status	how many are connected, how many of these have no byte since,
  *		how many are not connected yet, and are lost
  *	mark	what happened since the last mark
+ *	giveup	those that have no byte since are lost
  *	revive	lost ones come again, as other streams
  *	fresh N	a fresh visitor each N ms; 0: none
  *	stop	all end with a half-close; the answer comes when all have ended
@@ -278,6 +279,19 @@ status(void)
 	    live, behind, away, lost, fresh_behind(base_now()));
 }
 
+static void
+give_up(void)
+{
+	unsigned given_up = 0;
+
+	for (struct visitor *v = all; v < all + count; v++)
+		if (v->state == LIVE && visitor_behind(v)) {
+			visitor_lost(v, "stands still", false);
+			given_up++;
+		}
+	base_say("{\"answer\": \"giveup\", \"lost\": %u}", given_up);
+}
+
 static int
 compare(const void *a, const void *b)
 {
@@ -361,6 +375,8 @@ command(const char *line)
 		status();
 	} else if (strcmp(line, "mark") == 0) {
 		mark();
+	} else if (strcmp(line, "giveup") == 0) {
+		give_up();
 	} else if (strcmp(line, "revive") == 0) {
 		revive();
 	} else if (sscanf(line, "fresh %u", &o.fresh_ms) == 1) {
