@@ -73,7 +73,7 @@ def arguments():
     add("--markdown", type=pathlib.Path, metavar="FILE",
         help="the table there too, with all notes")
     add("--logs", type=pathlib.Path, metavar="DIR",
-        help="keep the logs, there")
+        help="keep the logs, in a directory there")
     options = parser.parse_args()
     names = options.only.split(",") if options.only else list(faults.FAULTS)
     unknown = [name for name in names if name not in faults.FAULTS]
@@ -149,9 +149,8 @@ def main():
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if options.logs:
         options.logs.mkdir(parents=True, exist_ok=True)
-        directory = options.logs.resolve()
-    else:
-        directory = pathlib.Path(tempfile.mkdtemp(prefix="port-proxy-chaos-"))
+    directory = pathlib.Path(tempfile.mkdtemp(
+        prefix="port-proxy-chaos-", dir=options.logs)).resolve()
     say(f"seed {options.seed}, logs in {directory}")
     began, why = time.monotonic(), None
     run = Run(options, directory, network.Network(options.kill_with), say)
@@ -167,6 +166,8 @@ def main():
         why = traceback.format_exc()
     finally:
         run.close()
+    if why is not None and run.rows:
+        run.rows[-1].fail("not finished")
     title = (f"{options.build}, {'short, ' if options.short else ''}seed "
              f"{options.seed}, {os.cpu_count()} cores, "
              f"{time.monotonic() - began:.0f} s")

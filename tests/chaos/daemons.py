@@ -150,6 +150,8 @@ class Daemon:
 
     def kill(self):
         """SIGKILL, all of it."""
+        if self.pid is None:
+            return
         for pid in self.processes():
             os.kill(pid, signal.SIGKILL)
         until(lambda: self.poll() is not None, 5)

@@ -111,8 +111,12 @@ class Load:
         return self._answer(command.split()[0], timeout)
 
     def tell(self, command):
-        self.process.stdin.write(command.encode() + b"\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(command.encode() + b"\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Failed(f"{self.name}: the load program ended with "
+                         f"{self.process.wait()}") from None
 
     def answer(self, name, timeout):
         return self._answer(name, timeout)

@@ -227,9 +227,9 @@ base_loop(const struct loop_calls *calls)
 			else if (events[i].data.ptr == &is_command)
 				read_commands(calls);
 			else
-				calls->ready(events[i].data.ptr,
-				    events[i].events);
+				calls->ready(events[i].data.ptr);
 		}
+		calls->after();
 	}
 }
 

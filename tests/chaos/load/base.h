@@ -57,13 +57,15 @@ base_check(const uint8_t *buf, uint64_t seed, uint64_t pos, size_t len);
 
 /*
  * epoll, whose events carry a pointer.  tick() is called each TICK_MS,
- * command() with each line of standard input, ready() for the rest.  The end
- * of standard input is the end of the process.
+ * command() with each line of standard input, ready() for the rest, and
+ * after() behind the last of what came together.  The end of standard input is
+ * the end of the process.
  */
 struct loop_calls {
 	void (*tick)(uint64_t now);
 	void (*command)(const char *line);
-	void (*ready)(void *what, uint32_t events);
+	void (*ready)(void *what);
+	void (*after)(void);
 };
 
 _Noreturn void

@@ -32,6 +32,7 @@ struct connection {
 static int listener;
 static uint32_t listener_watched = UINT32_MAX;
 static struct connection *all;
+static struct connection *dead; /* until no event can name them */
 static uint64_t since_ns;
 static struct {
 	uint64_t bytes, ended, broken, wrong;
@@ -56,7 +57,19 @@ connection_free(struct connection *c, bool reset)
 	*c->back = c->next;
 	if (c->next != NULL)
 		c->next->back = c->back;
-	free(c);
+	c->next = dead;
+	dead = c;
+}
+
+static void
+free_dead(void)
+{
+	while (dead != NULL) {
+		struct connection *c = dead;
+
+		dead = c->next;
+		free(c);
+	}
 }
 
 static void
@@ -147,16 +160,17 @@ connection_step(struct connection *c, enum stream_status status)
 }
 
 static void
-ready(void *what, uint32_t events)
+ready(void *what)
 {
 	struct connection *c = what;
 	enum stream_status status = STREAM_GOES_ON;
 
-	(void)events;
 	if (what == &listener) {
 		accept_all();
 		return;
 	}
+	if (c->s.fd < 0)
+		return;
 	if (c->mode == ASKED) {
 		int got = read_request(c);
 
@@ -238,7 +252,8 @@ command(const char *line)
 _Noreturn void
 serve_run(const char *address)
 {
-	static const struct loop_calls calls = {tick, command, ready};
+	static const struct loop_calls calls = {tick, command, ready,
+	    free_dead};
 	struct sockaddr_in at = base_address(address);
 
 	listener = base_listen(&at);

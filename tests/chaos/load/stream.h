@@ -11,6 +11,7 @@ enum stream_status {
 	STREAM_GOES_ON,
 	STREAM_ENDED, /* the peer's end of file, with everything before it */
 	STREAM_BROKEN, /* errno has why */
+	STREAM_CUT, /* an end of file without the totals that belong there */
 	STREAM_WRONG, /* a byte or a total is not what it should be */
 };
 

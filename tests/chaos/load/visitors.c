@@ -166,12 +166,11 @@ visitor_step(struct visitor *v, enum stream_status status)
 }
 
 static void
-ready(void *what, uint32_t events)
+ready(void *what)
 {
 	struct visitor *v = what;
 	enum stream_status status;
 
-	(void)events;
 	if (fresh_is(what)) {
 		fresh_ready(what);
 		return;
@@ -388,10 +387,15 @@ command(const char *line)
 	}
 }
 
+static void
+after(void)
+{
+}
+
 _Noreturn void
 visitors_run(const struct visitors_options *options)
 {
-	static const struct loop_calls calls = {tick, command, ready};
+	static const struct loop_calls calls = {tick, command, ready, after};
 
 	o = *options;
 	count = o.up + o.down + o.both + o.interactive;
