@@ -116,6 +116,7 @@ def perform(run, wanted):
         run.stop_load(run.rows[-1])
     for fault in kinds["drain"]:
         run.alone(fault)
+    run.finish()
 
 
 def check(options):

@@ -64,6 +64,7 @@ class Daemon:
         self.factor = 5 if self.sanitizer else 1
         self.pid = None
         self.code = None            # of the present process, when it is over
+        self.told = False           # that it is over
         self._offset, self._rest, self._entries = 0, b"", []
 
     # - processes -
@@ -78,7 +79,7 @@ class Daemon:
                 Network.inside(self.host, *argv), stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, cwd=self.config.parent,
                 env=harness.Test.environment(), start_new_session=True)
-        self.pid, self.code = process.pid, None
+        self.pid, self.code, self.told = process.pid, None, False
         process.returncode = 0      # its status is ours to ask for
         seen = len(self.log("ready"))
         if not until(lambda: len(self.log("ready")) > seen or
@@ -140,6 +141,7 @@ class Daemon:
                     f"{timeout * self.factor} s; processes "
                     f"{self.processes()}, signalled {old}")
         if others == ["none"]:
+            self.told = True
             return f"{self.name} ended with {self.code} at SIGUSR2"
         code, self.pid, self.code = self.code, others[0], None
         if len(others) > 1:
@@ -147,6 +149,13 @@ class Daemon:
         if code != 0:
             return f"{self.name}: the old process ended with {code}"
         return None
+
+    def died(self):
+        """What to tell of an end that nobody asked for; once."""
+        if self.poll() is None or self.told:
+            return None
+        self.told = True
+        return f"{self.name} ended with {self.code}"
 
     def kill(self):
         """SIGKILL, all of it."""

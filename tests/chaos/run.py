@@ -1,6 +1,7 @@
 """One run: the pair, the load through it, and a row for each fault."""
 import os
 import random
+import signal
 import time
 
 import load
@@ -12,6 +13,7 @@ TUNNELS = 2
 MEMORY_SLACK = 8        # MiB
 MEMORY_WAIT = 25        # seconds
 BULK = 16
+MOST = 12               # problems and notes of a row
 
 
 class Row:
@@ -21,11 +23,12 @@ class Row:
         self.name, self.title = name, title
         self.times = 0
         self.visitors = self.bytes = self.lost = self.wrong = 0
-        self.p50 = self.p99 = self.max = 0.0
+        self.p99 = self.max = 0.0
         self.fresh = {"ok": 0, "failed": 0, "longest_ms": 0.0}
         self.before = self.after = None
         self.seconds = 0.0
         self.problems, self.notes = [], []
+        self.bulk_gap = 0.0
         self.may_lose = False       # lost connections are what was asked for
         self.may_refuse = False     # and so are refused new visitors
         self.deadline = FLOW_DEADLINE
@@ -155,9 +158,24 @@ class Run:
         else:
             row.note(f"{told['ended']} visitors ended with the right totals")
         self.collect(row)
-        row.visitors = BULK + self.options.interactive
         self.visitors.end()
         self.visitors = None
+
+    def finish(self):
+        """Both end when they are asked to, and have left nothing."""
+        row = Row("end", "SIGTERM to both, without visitors")
+        self.say(f"end: {row.title}")
+        self.rows.append(row)
+        began = time.monotonic()
+        for daemon in reversed(self.daemons):
+            row.times += 1
+            daemon.signal(signal.SIGTERM)
+            code = daemon.wait_exit(40)
+            daemon.told = True
+            if code != 0:
+                row.fail(f"{daemon.name}: exit status {code}")
+        row.seconds = time.monotonic() - began
+        self.judge(row)
 
     def close(self):
         for daemon in reversed(self.daemons + self.others):
@@ -210,12 +228,10 @@ class Run:
     def everybody(self, row):
         """The pair runs, and all of the load goes through it."""
         for daemon in self.daemons:
+            row.fail(daemon.died())
             if daemon.poll() is not None:
-                row.fail(f"{daemon.name} ended with {daemon.code}")
                 daemon.start()
-        self.visitors.ask("revive")
-        for one in self.applications():
-            one.revive()
+        self.revive()
 
         def look():
             told = self.visitors.ask("status")
@@ -229,6 +245,12 @@ class Run:
                          self.tails())
         self.wait_carriers()
 
+    def revive(self):
+        """What was lost comes again, as other connections."""
+        self.visitors.ask("revive")
+        for one in self.applications():
+            one.revive()
+
     def collect(self, row):
         """Since the last time."""
         there = self.visitors.ask("mark")
@@ -236,11 +258,13 @@ class Run:
         row.bytes += there["bytes"] + here["bytes"]
         row.lost += there["lost"]
         row.wrong += there["wrong"] + here["wrong"]
-        row.visitors = there["measured"] + BULK
-        row.p50, row.p99, row.max = (there[f"{key}_ms"]
-                                     for key in ("p50", "p99", "max"))
+        row.visitors = self.visitors.ready["visitors"] + 2
+        row.p99, row.max = there["p99_ms"], there["max_ms"]
         row.bulk_gap = max(there["bulk_gap_ms"], here["bulk_gap_ms"])
         row.fresh = there["fresh"]
+        if here["broken"] and not (row.lost or row.fresh["failed"]):
+            row.fail(f"{here['broken']} connections broken at the application"
+                     " and not at the visitors")
         for one in self.applications():
             row.bytes += one.bytes
             row.lost += one.lost
@@ -259,8 +283,8 @@ class Run:
             for when, event in events:
                 during = [text for began, text in self.actions
                           if began <= when]
-                why = event.get("why") or event.get("what")
-                key = (event["event"], why, during[-1] if during else "start")
+                key = (event["event"], event["why"],
+                       during[-1] if during else "start")
                 causes[key] = causes.get(key, 0) + 1
         for (event, why, during), n in list(causes.items())[:6]:
             row.note(f"{n} {event}: {why}, in `{during}`")
@@ -306,8 +330,7 @@ class Run:
 
     def judge(self, row):
         for daemon in self.daemons:
-            if daemon.poll() is not None:
-                row.fail(f"{daemon.name} ended with {daemon.code}")
+            row.fail(daemon.died())
         for daemon in self.daemons + self.others:
             for word in daemon.reports():
                 row.fail(f"{daemon.log_path.name} holds `{word}`")
@@ -319,13 +342,15 @@ class Run:
         if row.fresh["failed"]:
             text = f"{row.fresh['failed']} new visitors were not served"
             (row.note if row.may_refuse or row.may_lose else row.fail)(text)
+        del row.problems[MOST:], row.notes[MOST:]
         for text in row.problems:
             self.say(f"  FAILED: {text}")
         for text in row.notes:
             self.say(f"  {text}")
         self.say(f"  {row.times} times in {row.seconds:.1f} s, lost {row.lost}"
-                 f", longest pause {row.p99:.0f} / {row.max:.0f} ms, new "
-                 f"visitors {row.fresh['ok']} served, the slowest in "
+                 f", longest pause {row.p99:.0f} / {row.max:.0f} ms, of "
+                 f"bulk {row.bulk_gap:.0f} ms, new visitors "
+                 f"{row.fresh['ok']} served, the slowest in "
                  f"{row.fresh['longest_ms']:.0f} ms")
 
     def _errors(self, daemon, row):

@@ -73,13 +73,11 @@ free_dead(void)
 }
 
 static void
-wrong(struct connection *c, const char *what)
+tell(const struct connection *c, const char *event, const char *why)
 {
-	marked.wrong++;
-	base_say("{\"event\": \"wrong\", \"what\": \"%s\", \"seed\": %" PRIu64
+	base_say("{\"event\": \"%s\", \"why\": \"%s\", \"seed\": %" PRIu64
 		 ", \"received\": %" PRIu64 ", \"sent\": %" PRIu64 "}",
-	    what, c->s.rx_seed, c->s.rx_pos, c->s.tx_pos);
-	connection_free(c, true);
+	    event, why, c->s.rx_seed, c->s.rx_pos, c->s.tx_pos);
 }
 
 static void
@@ -145,9 +143,13 @@ connection_step(struct connection *c, enum stream_status status)
 		status = stream_send(&c->s);
 	}
 	if (status == STREAM_WRONG) {
-		wrong(c, c->s.eof ? "totals" : "bytes");
-	} else if (status == STREAM_BROKEN) {
+		marked.wrong++;
+		tell(c, "wrong", "a byte at the application");
+		connection_free(c, true);
+	} else if (status == STREAM_BROKEN || status == STREAM_CUT) {
 		marked.broken++;
+		tell(c, "broken",
+		    status == STREAM_CUT ? "end of file" : strerror(errno));
 		connection_free(c, true);
 	} else if (c->s.shut) {
 		marked.ended++;
@@ -176,6 +178,7 @@ ready(void *what)
 
 		if (got < 0) {
 			marked.broken++;
+			tell(c, "broken", "before its request");
 			connection_free(c, true);
 			return;
 		}

@@ -181,7 +181,7 @@ stream_receive(struct stream *s)
 		return STREAM_ENDED;
 	return stream_totals(s, &sent, &received) && sent == s->rx_pos ?
 	    STREAM_ENDED :
-	    STREAM_WRONG;
+	    STREAM_CUT;
 }
 
 void

@@ -156,9 +156,9 @@ visitor_step(struct visitor *v, enum stream_status status)
 	if (status == STREAM_ENDED)
 		visitor_ended(v);
 	else if (status == STREAM_WRONG)
-		/* An end of file with no trailer is a loss and nothing else. */
-		visitor_lost(v, v->s.eof ? "end of file" : "wrong byte",
-		    !v->s.eof || v->s.shut);
+		visitor_lost(v, "wrong byte", true);
+	else if (status == STREAM_CUT)
+		visitor_lost(v, "end of file without totals", false);
 	else if (status == STREAM_BROKEN)
 		visitor_lost(v, strerror(errno), false);
 	else
