@@ -56,6 +56,14 @@ check    nc                     netcat-openbsd   netcat           netcat-openbsd
 check    ps                     procps           procps-ng        procps          procps-ng
 check    ip                     iproute2         iproute          iproute2        iproute2
 bench    python3                python3          python3          python3         python
+chaos    python3                python3          python3          python3         python
+chaos    ip                     iproute2         iproute          iproute2        iproute2
+chaos    nft                    nftables         nftables         nftables        nftables
+chaos    nsenter                util-linux       util-linux       util-linux      util-linux
+chaos    ssh                    openssh-client   openssh-clients  openssh-client  openssh
+chaos    sshd                   openssh-server   openssh-server   openssh-server  openssh
+chaos    nginx                  nginx-light      nginx            nginx           nginx
+chaos    curl                   curl             curl             curl            curl
 rivals   haproxy                haproxy          haproxy          haproxy         haproxy
 rivals   nginx                  nginx-light      nginx            nginx           nginx
 rivals   nginx-stream           libnginx-mod-stream nginx-mod-stream nginx-mod-stream nginx
@@ -75,7 +83,7 @@ picture  dot                    graphviz         graphviz         graphviz      
 END
 }
 
-everything="build demo check valgrind clang lint format coverage picture"
+everything="build demo check chaos valgrind clang lint format coverage picture"
 
 # The sets that one argument of make needs besides `build`.
 sets_of() {
@@ -93,6 +101,7 @@ sets_of() {
 	coverage)	echo check coverage ;;
 	bench-full)	echo bench rivals ;;
 	bench*)		echo bench ;;
+	chaos*)		echo chaos ;;
 	arch.png)	echo picture ;;
 	*clang*)	echo clang ;;
 	esac

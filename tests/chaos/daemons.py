@@ -74,6 +74,7 @@ class Daemon:
         # gcc's ThreadSanitizer does not run under wide address randomisation.
         if self.sanitizer == "tsan" and shutil.which("setarch"):
             argv = ["setarch", "-R", *argv]
+        seen = len(self.log("ready"))
         with open(self.log_path, "ab") as log:
             process = subprocess.Popen(
                 Network.inside(self.host, *argv), stdin=subprocess.DEVNULL,
@@ -81,7 +82,6 @@ class Daemon:
                 env=harness.Test.environment(), start_new_session=True)
         self.pid, self.code, self.told = process.pid, None, False
         process.returncode = 0      # its status is ours to ask for
-        seen = len(self.log("ready"))
         if not until(lambda: len(self.log("ready")) > seen or
                      self.poll() is not None, 10 * self.factor) or \
                 self.code is not None:

@@ -184,14 +184,24 @@ class Ssh:
                             [program("sshd"), "-D", "-e", "-f",
                              self.dir / "sshd_config"])
         self.session = None
+        self.wanted = False         # it is there, or is to come
         self.lost = self.wrong = self.bytes = 0
         self.error = ""
         self.last = self.longest = 0.0
         self.ending = False
 
     def revive(self):
-        if self.session is not None and self.session.poll() is None:
+        if self.wanted:
             return
+        self.wanted, self.last = True, time.monotonic()
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        """Until the first line it is a new visitor that comes again."""
+        while self.wanted and not self._one():
+            time.sleep(0.3)
+
+    def _one(self):
         self.session = start(
             self.dir, "visitors", "ssh",
             [program("ssh"), "-F", "none", "-T", "-i", self.dir / "user_key",
@@ -200,10 +210,12 @@ class Ssh:
              "-o", "BatchMode=yes", "-o", "ServerAliveInterval=0",
              "-p", SSH_AT, f"root@{VISITED}", self.LOOP],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.last = time.monotonic()
-        for target in (self._type, self._read):
-            threading.Thread(target=target, args=(self.session,),
-                             daemon=True).start()
+        typing = threading.Thread(target=self._type, args=(self.session,),
+                                  daemon=True)
+        typing.start()
+        lines = self._read(self.session)
+        typing.join()
+        return lines > 0
 
     def _type(self, session):
         number = 0
@@ -231,9 +243,12 @@ class Ssh:
             if ended or line != f"{number} {number}\n".encode():
                 self.wrong += 1
                 self.error = f"ssh: {line!r} instead of {number}"
-        if session.wait() != 0 or not ended or not self.ending:
+        session.wait()
+        if number and (session.returncode or not ended or not self.ending):
+            self.wanted = False
             self.lost += 1
             self.error = f"ssh ended with {session.returncode}"
+        return number
 
     def end(self):
         """Whether the session ends by itself, with everything said."""
@@ -242,6 +257,8 @@ class Ssh:
             return self.session.wait(15) == 0
         except subprocess.TimeoutExpired:
             return False
+        finally:
+            self.wanted = False
 
     def again(self):
         self.ending = False
@@ -272,6 +289,7 @@ class Download:
         self.error = ""
         self.last = self.longest = 0.0
         self.ending = True
+        self.wanted = False
         self._thread = None
 
     def _make(self, mib):
@@ -286,22 +304,22 @@ class Download:
         return digest.hexdigest()
 
     def revive(self):
-        if self._thread is not None and self._thread.is_alive():
+        if self.wanted:
             return
-        self.ending = False
+        self.ending, self.wanted = False, True
         self.last = time.monotonic()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self):
-        while not self.ending:
-            if not self._one():
-                return
+        while self.wanted and not self.ending:
+            self._one()
 
     def _one(self):
+        """Until the first byte it is a new visitor that comes again."""
         self.curl = start(
             self.dir, "visitors", "curl",
-            [program("curl"), "-sS", "--no-buffer",
+            [program("curl"), "-sS", "--fail", "--no-buffer",
              f"http://{VISITED}:{HTTP_AT}/file"], stdout=subprocess.PIPE)
         digest, got = hashlib.sha256(), 0
         with open(self.file, "rb") as file:
@@ -319,16 +337,19 @@ class Download:
                 self.bytes += len(piece)
         code = self.curl.wait()
         if self.ending:
-            return False
+            return
         if code == 0 and got == self.size and digest.hexdigest() == self.sum:
             self.complete += 1
-            return True
-        self.lost += 1
-        self.error = self.error or f"curl ended with {code} after {got} bytes"
-        return False
+        elif code != 0 and got == 0:
+            time.sleep(0.3)
+        else:
+            self.wanted = False
+            self.lost += 1
+            self.error = self.error or \
+                f"curl ended with {code} after {got} bytes"
 
     def end(self):
-        self.ending = True
+        self.ending, self.wanted = True, False
         if self.curl is not None:
             self.curl.kill()
         if self._thread is not None:

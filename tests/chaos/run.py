@@ -211,19 +211,14 @@ class Run:
                 "visitors": visitors["behind"],
                 "new visitors": visitors["fresh_behind"],
                 "uploads": self.application.ask("status")["behind"],
-                "ssh": int(self._alive(self.ssh.session) and
-                           self.ssh.last < began),
-                "download": int(self._alive(self.download.curl) and
+                "ssh": int(self.ssh.wanted and self.ssh.last < began),
+                "download": int(self.download.wanted and
                                 self.download.last < began)}
             waiting = ", ".join(f"{n} {who}" for who, n in behind.items() if n)
             return not waiting
         if until(look, timeout, 0.02):
             return time.monotonic() - began
         return waiting
-
-    @staticmethod
-    def _alive(process):
-        return process is not None and process.poll() is None
 
     def everybody(self, row):
         """The pair runs, and all of the load goes through it."""
