@@ -134,7 +134,9 @@ class Daemon:
         """The old process is over, with status 0, and one other goes on."""
         def look():
             others = [pid for pid in self.processes() if pid != old]
-            return self.poll() is not None and (others or ["none"])
+            if self.poll() is None or len(others) > 1:
+                return None
+            return others or ["none"]
         others = until(look, timeout * self.factor)
         if not others:
             return (f"{self.name}: not upgraded in "
@@ -144,8 +146,6 @@ class Daemon:
             self.told = True
             return f"{self.name} ended with {self.code} at SIGUSR2"
         code, self.pid, self.code = self.code, others[0], None
-        if len(others) > 1:
-            return f"{self.name}: processes {others} after an upgrade"
         if code != 0:
             return f"{self.name}: the old process ended with {code}"
         return None
@@ -184,9 +184,13 @@ class Daemon:
         except OSError:
             return mib, 0
 
-    def limit_files(self, soft):
-        """Returns what the limit was."""
+    def limit_files(self, soft=None):
+        """Returns what the limit was.  Without a number: the lowest that is
+        free, so that nothing more can be opened."""
         old = resource.prlimit(self.pid, resource.RLIMIT_NOFILE)
+        if soft is None:
+            used = set(map(int, os.listdir(f"/proc/{self.pid}/fd")))
+            soft = next(n for n in range(len(used) + 1) if n not in used)
         resource.prlimit(self.pid, resource.RLIMIT_NOFILE, (soft, old[1]))
         return old[0]
 

@@ -255,7 +255,7 @@ def reload_wrong(run, row):
 def fd_limit(run, row):
     row.times = 1
     run.visitors.ask("fresh 200")
-    old = run.server.limit_files(run.server.memory()[1])
+    old = run.server.limit_files()
     try:
         time.sleep(seconds(run, 5, 2))
     finally:
