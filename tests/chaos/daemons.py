@@ -65,6 +65,7 @@ class Daemon:
         self.pid = None
         self.code = None            # of the present process, when it is over
         self.told = False           # that it is over
+        self._errors = 0            # in the log when it was to be upgraded
         self._offset, self._rest, self._entries = 0, b"", []
 
     # - processes -
@@ -127,6 +128,7 @@ class Daemon:
             os.kill(self.pid, number)
 
     def upgrade_begin(self):
+        self._errors = len(self.log(level="error"))
         self.signal(signal.SIGUSR2)
         return self.pid
 
@@ -135,9 +137,14 @@ class Daemon:
         def look():
             others = [pid for pid in self.processes() if pid != old]
             if self.poll() is None or len(others) > 1:
-                return None
+                failed.extend(e["line"] for e in self.log(level="error")
+                              [self._errors:] if "upgrade" in e["line"])
+                return failed
             return others or ["none"]
+        failed = []
         others = until(look, timeout * self.factor)
+        if failed:
+            return f"{self.name}: {failed[0]}"
         if not others:
             return (f"{self.name}: not upgraded in "
                     f"{timeout * self.factor} s; processes "

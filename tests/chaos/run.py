@@ -156,7 +156,11 @@ class Run:
         except Failed as error:
             row.fail(f"not all visitors came to their end ({error})")
         else:
-            row.note(f"{told['ended']} visitors ended with the right totals")
+            text = f"{told['ended']} visitors ended with the right totals"
+            if told["ended"] == self.visitors.ready["visitors"]:
+                row.note(text)
+            else:
+                row.fail(f"only {text}")
         self.collect(row)
         self.visitors.end()
         self.visitors = None

@@ -27,7 +27,7 @@ enum {
 
 /* Ends the process with errno's text. */
 _Noreturn void
-base_die(const char *what);
+base_die(const char *what) __attribute__((noreturn));
 
 /* The monotonic clock, which is the same in all network namespaces. */
 uint64_t
