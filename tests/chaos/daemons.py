@@ -55,9 +55,13 @@ class Daemon:
     """
 
     def __init__(self, directory, program, host, name=None):
-        self.program = pathlib.Path(program)
         self.host = host
-        self.name = name or self.program.name
+        self.built = pathlib.Path(program)
+        self.name = name or self.built.name
+        # A copy, which upgrades replace.
+        self.program = directory / "bin" / self.name
+        self.program.parent.mkdir(exist_ok=True)
+        self._install()
         self.config = directory / f"{self.name}.yaml"
         self.log_path = directory / f"{self.name}.log"
         self.sanitizer = sanitizer_of(program)
@@ -67,6 +71,12 @@ class Daemon:
         self.told = False           # that it is over
         self._errors = 0            # in the log when it was to be upgraded
         self._offset, self._rest, self._entries = 0, b"", []
+
+    def _install(self):
+        """As a package manager does: another file of the same name."""
+        new = self.program.with_suffix(".new")
+        shutil.copy2(self.built, new)
+        new.replace(self.program)
 
     # - processes -
 
@@ -128,6 +138,7 @@ class Daemon:
             os.kill(self.pid, number)
 
     def upgrade_begin(self):
+        self._install()
         self._errors = len(self.log(level="error"))
         self.signal(signal.SIGUSR2)
         return self.pid

@@ -269,7 +269,7 @@ def second_client(run, row):
     """Which one wins is not looked at; they must not take turns."""
     row.times = 1
     names = ("registered", "standby", "session-ended")
-    second = Daemon(run.dir, run.client.program, "client",
+    second = Daemon(run.dir, run.client.built, "client",
                     f"second-client-{len(run.others) + 1}")
     run.others.append(second)
     run.write_client(second)
