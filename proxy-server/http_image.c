@@ -81,7 +81,8 @@ load_request(struct http *h, struct image_reader *r)
 	if (!load_buf(h, r))
 		return false;
 	h->given = image_take(r, h->len);
-	h->line = image_take(r, h->len);
+	/* Of a head before, unless one is being gathered. */
+	h->line = image_take(r, h->state == REQUEST_HEAD ? h->len : BUF_MAX);
 	h->fields = image_take(r, BUF_MAX);
 	image_take_exact(r, h->small, sizeof(h->small));
 	h->left = image_take(r, UINT64_MAX);

@@ -93,6 +93,8 @@ image_put_fd(struct image_writer *w, int fd)
 void
 image_fail(struct image_reader *r)
 {
+	if (!r->failed)
+		r->lost = r->at;
 	r->failed = true;
 	r->at = r->end;
 }

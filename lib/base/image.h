@@ -26,6 +26,7 @@ struct image_writer {
 
 struct image_reader {
 	const uint8_t *at, *end;
+	const uint8_t *lost;	/* where it failed first */
 	int *fds;		/* those taken are -1 */
 	size_t nfds;
 	bool failed;		/* the image is not what it should be */

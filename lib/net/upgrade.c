@@ -1,6 +1,6 @@
 #include "net/upgrade.h"
 
-#include <stdlib.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "base/daemon.h"
@@ -127,10 +127,16 @@ upgrade_ready(struct handover *h, struct image_reader *r)
 }
 
 void
-upgrade_taken(struct handover *h, bool ok)
+upgrade_taken(struct handover *h, const struct image_reader *r, bool ok)
 {
-	if (!ok)
-		give_up("switch", "the state cannot be read");
+	char why[80];
+
+	if (!ok) {
+		snprintf(why, sizeof(why), "the state cannot be read: %s%zu",
+		    r->failed ? "bytes before the end: " : "no memory: ",
+		    r->failed ? (size_t)(r->end - r->lost) : 0);
+		give_up("switch", why);
+	}
 	if (handover_say(h, HANDOVER_TAKEN) < 0 ||
 	    handover_await(h, HANDOVER_GO,
 		loop_clock() + 10 * (uint64_t)SECOND) < 0)

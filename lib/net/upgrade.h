@@ -38,6 +38,6 @@ void
 upgrade_ready(struct handover *, struct image_reader *);
 /* All is decoded (or, ok false, cannot be): returns when it is all ours. */
 void
-upgrade_taken(struct handover *, bool ok);
+upgrade_taken(struct handover *, const struct image_reader *, bool ok);
 
 #endif

@@ -371,7 +371,8 @@ load_live(struct session *s, const struct session_loader *loader,
 			return false;
 		session_hook(s, carrier);
 	} else if (!s->resume.set)
-		return false;
+		/* Time was up, but an attempt held it: it is over with that. */
+		timer_set(&s->driver->timers, &s->resume, s->driver->now);
 	return !r->failed;
 }
 
@@ -394,7 +395,7 @@ load(struct session *s, const struct session_loader *loader,
 			return false;
 	if (live) {
 		s->rx.stream = stream_find(s, identity);
-		if (s->rx.stream == NULL || s->rx.data_left == 0)
+		if (s->rx.stream == NULL)
 			return false;
 	}
 	/* Only for those that deliver. */
