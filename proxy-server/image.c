@@ -269,6 +269,7 @@ image_load_session(struct worker *w, const struct session_config *config,
 	    load_carrier,
 	    load_endpoint,
 	    &place,
+	    true,
 	};
 
 	return session_load(config, &loader, r);

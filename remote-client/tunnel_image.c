@@ -43,7 +43,7 @@ static struct session *
 load_session(struct worker *w, const struct session_config *config,
     struct image_reader *r)
 {
-	struct session_loader loader = {load_carrier, load_endpoint, w};
+	struct session_loader loader = {load_carrier, load_endpoint, w, true};
 
 	return session_load(config, &loader, r);
 }

@@ -417,6 +417,7 @@ session_load(const struct session_config *config,
 		return s;
 	}
 	image_fail(r);
-	session_discard(s);
+	if (!loader->leave)
+		session_discard(s);
 	return NULL;
 }
