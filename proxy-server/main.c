@@ -15,6 +15,7 @@
 #include "proxy-server/listeners.h"
 #include "proxy-server/registry.h"
 #include "proxy-server/reload.h"
+#include "proxy-server/report.h"
 #include "proxy-server/worker.h"
 
 #define PROCESS_RESERVE 65536
@@ -123,7 +124,9 @@ serve(struct server *server, struct listeners *listeners)
 			daemon_notify_reloading();
 			reload(server, listeners);
 			daemon_notify_ready();
-		} else if (event == DAEMON_UPGRADE)
+		} else if (event == DAEMON_REPORT)
+			report(server);
+		else if (event == DAEMON_UPGRADE)
 			upgrade(server, listeners);
 	daemon_notify_stopping();
 	drain(server);

@@ -25,6 +25,7 @@
 #include "net/crew.h"
 #include "net/loop.h"
 #include "tunnel/budget.h"
+#include "tunnel/session.h"
 
 struct server;
 
@@ -44,6 +45,7 @@ struct worker {
 	struct timer accept_again;
 	bool accept_paused;
 	bool accept_scarce;	/* paused, and not known to be over */
+	struct session_totals totals;	/* report.c */
 };
 
 struct server {

@@ -20,6 +20,7 @@
 #include "net/resolver.h"
 #include "remote-client/roll.h"
 #include "tunnel/budget.h"
+#include "tunnel/session.h"
 
 struct client;
 
@@ -36,6 +37,7 @@ struct worker {
 	struct list tunnels;		/* tunnel.h */
 	struct list sessions;		/* of tunnel/session.h */
 	bool draining;			/* SIGTERM came */
+	struct session_totals totals;	/* report.c */
 };
 
 struct client {

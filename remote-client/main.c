@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "net/upgrade.h"
 #include "remote-client/image.h"
+#include "remote-client/report.h"
 #include "remote-client/tunnel.h"
 #include "remote-client/worker.h"
 
@@ -162,7 +163,9 @@ serve(struct client *client, struct config **config)
 			daemon_notify_reloading();
 			reload(client, config);
 			daemon_notify_ready();
-		} else if (event == DAEMON_UPGRADE)
+		} else if (event == DAEMON_REPORT)
+			report(client);
+		else if (event == DAEMON_UPGRADE)
 			upgrade(client);
 	daemon_notify_stopping();
 	drain(client);

@@ -213,6 +213,7 @@ signals(sigset_t *set)
 	sigaddset(set, SIGTERM);
 	sigaddset(set, SIGINT);
 	sigaddset(set, SIGHUP);
+	sigaddset(set, SIGUSR1);
 	sigaddset(set, SIGUSR2);
 }
 
@@ -273,6 +274,8 @@ daemon_wait(uint64_t deadline_us)
 		return DAEMON_TIMEOUT;
 	case SIGHUP:
 		return DAEMON_RELOAD;
+	case SIGUSR1:
+		return DAEMON_REPORT;
 	case SIGUSR2:
 		return DAEMON_UPGRADE;
 	default:

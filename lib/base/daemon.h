@@ -71,6 +71,7 @@ enum daemon_event {
 	DAEMON_STOP,		/* SIGTERM or SIGINT; logged as `stopping` */
 	DAEMON_RELOAD,		/* SIGHUP */
 	DAEMON_UPGRADE,		/* SIGUSR2 */
+	DAEMON_REPORT,		/* SIGUSR1 */
 	DAEMON_TIMEOUT,		/* the deadline is there */
 };
 

@@ -301,6 +301,17 @@ run_between(struct loop *l)
 	l->driver.now = loop_clock();
 }
 
+size_t
+loop_count_at_close(const struct loop *l)
+{
+	const struct list *i;
+	size_t n = 0;
+
+	for (i = l->at_close.next; i != &l->at_close; i = i->next)
+		n++;
+	return n;
+}
+
 void
 loop_run(struct loop *l)
 {

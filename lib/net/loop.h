@@ -90,6 +90,10 @@ loop_at_close(struct loop *, struct work *w);
 void
 loop_between(struct loop *l, struct work *w);
 
+/* How many there are. */
+size_t
+loop_count_at_close(const struct loop *);
+
 /* Run until loop_stop(). */
 void
 loop_run(struct loop *);

@@ -541,6 +541,21 @@ session_end_all(struct list *all, enum ins_end_code code, const char *why)
 	}
 }
 
+void
+session_count(const struct list *all, struct session_totals *t)
+{
+	const struct session *s;
+	const struct list *i;
+
+	t->sessions = t->parked = t->streams = 0;
+	for (i = all->next; i != all; i = i->next) {
+		s = container_of(i, struct session, node);
+		t->sessions += !s->ended;
+		t->parked += session_is_parked(s);
+		t->streams += s->alive;
+	}
+}
+
 struct session *
 session_of_list(struct list *node)
 {

@@ -166,6 +166,19 @@ session_hold_on(struct session *, bool on);
 void
 session_end_all(struct list *all, enum ins_end_code code, const char *why);
 
+/* What a worker has, for whoever asks. */
+struct session_totals {
+	size_t sessions;		/* that have not ended */
+	size_t parked;			/* of those */
+	size_t streams;			/* with those that only deliver */
+	size_t pool;			/* bytes of buffers given out */
+	size_t closing;			/* sockets: tcp_finish() */
+};
+
+/* Of the sessions of a list; pool and closing stay as they are. */
+void
+session_count(const struct list *all, struct session_totals *);
+
 /* The session of an entry of config.all. */
 struct session *
 session_of_list(struct list *);
