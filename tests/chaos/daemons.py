@@ -202,6 +202,15 @@ class Daemon:
         except OSError:
             return mib, 0
 
+    def counters(self):
+        """What it says of itself at SIGUSR1: key=value, but for its pid."""
+        seen = len(self.log("state"))
+        self.signal(signal.SIGUSR1)
+        if not until(lambda: len(self.log("state")) > seen, 5 * self.factor):
+            return "no answer to SIGUSR1"
+        words = self.log("state")[-1]["line"].split(" state ", 1)[1].split()
+        return " ".join(w for w in words if not w.startswith("pid="))
+
     def limit_files(self, soft=None):
         """Returns what the limit was.  Without a number: the lowest that is
         free, so that nothing more can be opened."""

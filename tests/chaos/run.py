@@ -121,6 +121,7 @@ class Run:
                 raise Failed("no visitor gets through\n" + self.tails())
         time.sleep(0.5)
         self.idle_before = [d.memory() for d in self.daemons]
+        self.counters_before = [d.counters() for d in self.daemons]
 
     def wait_carriers(self):
         if not until(lambda: len(self.network.carriers()) == TUNNELS,
@@ -387,6 +388,13 @@ class Run:
                              f"{before[1]} descriptors before the load, "
                              f"{after[0]:.1f} MiB and {after[1]} after it")
                     self._descriptors(daemon)
+        for daemon, before in zip(self.daemons, self.counters_before):
+            after = daemon.counters()
+            if after == before:
+                row.note(f"{daemon.name}: {after}, as before")
+            else:
+                row.fail(f"{daemon.name}: {before} before the load, "
+                         f"{after} after it")
         row.seconds = time.monotonic() - began
         row.note(f"{self.download.complete} downloads complete")
         self.judge(row)
