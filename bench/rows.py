@@ -138,6 +138,11 @@ def own_one_tunnel(row):
     own(row, "tunnels: 1")
 
 
+def own_unkept(row):
+    """Nothing is kept for a resume: what that costs."""
+    own(row, "resume_timeout: 0s")
+
+
 def own_classic(row):
     own(row, "dialect: classic")
 
@@ -292,6 +297,7 @@ ROWS = {
     "relay": ("relay x2", relay),
     "ours-1": ("ours, 1 tunnel", own_one_tunnel),
     "ours": ("ours", own),
+    "unkept": ("ours, no resuming", own_unkept),
     "classic": ("ours, classic", own_classic),
     "haproxy": ("haproxy x2", haproxy),
     "nginx": ("nginx stream x2", nginx),

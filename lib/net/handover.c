@@ -343,6 +343,14 @@ receive_fds(struct handover *h, struct image_reader *r, size_t all,
 	return r->nfds == all ? 0 : fail(h, "too many descriptors");
 }
 
+void
+handover_forget(struct handover *h)
+{
+	if (h->map != NULL)
+		munmap(h->map, h->map_len);
+	h->map = NULL;
+}
+
 int
 handover_receive(struct handover *h, struct image_reader *r, uint64_t deadline)
 {
@@ -351,6 +359,7 @@ handover_receive(struct handover *h, struct image_reader *r, uint64_t deadline)
 	void *data;
 	size_t n;
 
+	handover_forget(h);
 	*r = (struct image_reader){0};
 	if (get_note(h, &note, fds, &n, deadline) < 0)
 		return -1;
@@ -360,6 +369,8 @@ handover_receive(struct handover *h, struct image_reader *r, uint64_t deadline)
 		data = mmap(NULL, note.len, PROT_READ, MAP_PRIVATE, fds[0], 0);
 		if (data == MAP_FAILED)
 			return fail(h, strerror(errno));
+		h->map = data;
+		h->map_len = note.len;
 		r->at = data;
 		r->end = r->at + note.len;
 	}

@@ -22,6 +22,7 @@
 #define NET_HANDOVER_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -35,6 +36,8 @@ enum handover_word { HANDOVER_READY = 1, HANDOVER_TAKEN, HANDOVER_GO };
 struct handover {
 	int fd;
 	pid_t child;		/* of the old process; 0: none */
+	void *map;		/* of the last image; handover_forget() */
+	size_t map_len;
 	const char *error;
 };
 
@@ -62,12 +65,14 @@ int
 handover_send(struct handover *, const struct image_writer *,
     uint64_t deadline);
 /*
- * The reader borrows memory that stays until the process ends, and owns the
- * descriptors that are not taken.
+ * The reader borrows memory until handover_forget(), which the next call of
+ * this does first; it owns the descriptors that are not taken.
  */
 int
 handover_receive(struct handover *, struct image_reader *,
     uint64_t deadline);
+void
+handover_forget(struct handover *);
 int
 handover_say(struct handover *, enum handover_word);
 int

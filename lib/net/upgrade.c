@@ -1,6 +1,7 @@
 #include "net/upgrade.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/daemon.h"
@@ -121,13 +122,14 @@ upgrade_begin(struct handover *h, struct image_reader *r)
 void
 upgrade_ready(struct handover *h, struct image_reader *r)
 {
+	free(r->fds);
 	if (handover_say(h, HANDOVER_READY) < 0 ||
 	    handover_receive(h, r, loop_clock() + 10 * (uint64_t)SECOND) < 0)
 		give_up("switch", h->error);
 }
 
 void
-upgrade_taken(struct handover *h, const struct image_reader *r, bool ok)
+upgrade_taken(struct handover *h, struct image_reader *r, bool ok)
 {
 	char why[80];
 
@@ -142,4 +144,6 @@ upgrade_taken(struct handover *h, const struct image_reader *r, bool ok)
 		loop_clock() + 10 * (uint64_t)SECOND) < 0)
 		give_up("switch", h->error);
 	close(h->fd);
+	free(r->fds);
+	handover_forget(h);
 }

@@ -36,8 +36,11 @@ upgrade_begin(struct handover *, struct image_reader *);
 /* We are ready: everything else.  No return when it cannot be had. */
 void
 upgrade_ready(struct handover *, struct image_reader *);
-/* All is decoded (or, ok false, cannot be): returns when it is all ours. */
+/*
+ * All is decoded (or, ok false, cannot be): returns when it is all ours, and
+ * the image is gone.
+ */
 void
-upgrade_taken(struct handover *, const struct image_reader *, bool ok);
+upgrade_taken(struct handover *, struct image_reader *, bool ok);
 
 #endif
