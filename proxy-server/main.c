@@ -180,8 +180,7 @@ main(int argc, char **argv)
 	}
 	if (before.fd >= 0) {
 		upgrade_ready(&before, &image);
-		upgrade_taken(&before, &image,
-		    image_load_all(&server, &image));
+		upgrade_taken(&before, &image, image_load_all(&server, &image));
 	}
 	listeners_listen(&listeners);
 	error = crew_start(&server.crew);

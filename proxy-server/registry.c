@@ -120,8 +120,7 @@ dismiss(struct server *server, const char *name)
 		r->kept = false;
 		for (i = r->tunnels.next; i != &r->tunnels; i = i->next) {
 			t = container_of(i, struct tunnel, in_remote);
-			tunnel_go_away(t->worker, t->id,
-			    INS_END_UNKNOWN_NAME);
+			tunnel_go_away(t->worker, t->id, INS_END_UNKNOWN_NAME);
 		}
 		unused = take_unused(h, r);
 	}

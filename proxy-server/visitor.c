@@ -445,7 +445,8 @@ visitor_refuse_waiting(struct worker *w)
 {
 	while (!list_empty(&w->waiting))
 		visitor_refuse(container_of(w->waiting.next, struct search,
-				   waiting)->visitor,
+				   waiting)
+				   ->visitor,
 		    INS_NO_RESOURCES);
 }
 

@@ -454,8 +454,7 @@ application_load(struct worker *w, struct stream *st, struct image_reader *r)
 		return false;
 	a->session = image_take(r, UINT64_MAX);
 	image_take_exact(r, &a->source, sizeof(a->source));
-	if (image_take_bool(r) ? !load_connecting(a, r) :
-				 !load_connected(a, r))
+	if (image_take_bool(r) ? !load_connecting(a, r) : !load_connected(a, r))
 		return false;
 	stream_attach(st, &a->socket.endpoint, a);
 	return true;

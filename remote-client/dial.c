@@ -161,7 +161,8 @@ on_deadline(struct timer *t)
 	struct dial *d = container_of(t, struct dial, deadline);
 
 	fail(d,
-	    d->failure != NULL ? d->failure :
+	    d->failure != NULL ?
+		d->failure :
 		d->handshake.answered ?
 		"handshake not finished in time" :
 		"no answer; if it is a classic proxy-server set "

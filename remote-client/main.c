@@ -195,8 +195,7 @@ main(int argc, char **argv)
 	}
 	if (before.fd >= 0) {
 		upgrade_ready(&before, &image);
-		upgrade_taken(&before, &image,
-		    image_load_all(&client, &image));
+		upgrade_taken(&before, &image, image_load_all(&client, &image));
 	}
 	error = begin_tunnels(&client) < 0 ? ENOMEM : crew_start(&client.crew);
 	if (error != 0)

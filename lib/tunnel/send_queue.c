@@ -312,8 +312,7 @@ place_cursor(struct send_queue *q, uint64_t sent)
 	bool begun = q->begun;
 
 	if (q->acked > sent || q->fixed < sent || sent > end ||
-	    q->fixed > end || sent < q->base ||
-	    (q->keep && q->base > q->acked))
+	    q->fixed > end || sent < q->base || (q->keep && q->base > q->acked))
 		return false;
 	find_head(q, sent);
 	q->begun = begun && q->head != NULL && q->head_at > 0;

@@ -491,8 +491,8 @@ session_discard(struct session *s)
 	while ((n = hash_any(&s->streams)) != NULL)
 		stream_over(container_of(n, struct stream, node));
 	while (!list_empty(&s->over))
-		stream_discard(container_of(s->over.next, struct stream,
-		    active));
+		stream_discard(
+		    container_of(s->over.next, struct stream, active));
 	if (!s->ended)
 		session_tx_close(s);
 	s->ended = true;

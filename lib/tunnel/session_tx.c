@@ -126,8 +126,8 @@ mark(struct session *s)
 		s->tx.answers_acked = q->answers;
 		return;
 	}
-	if (q->answers == (n > 0 ? s->tx.marks[n - 1].answers :
-				   s->tx.answers_acked))
+	if (q->answers ==
+	    (n > 0 ? s->tx.marks[n - 1].answers : s->tx.answers_acked))
 		return;
 	/* Full: the last two become one, which counts too much for a while. */
 	if (n == MARKS)

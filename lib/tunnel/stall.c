@@ -26,7 +26,8 @@ stream_stalls(const struct stream *st)
 		stalls |= STALL_CREDIT;
 	if (!list_empty(&st->ready) && !scheduler_has_work(s))
 		stalls |= STALL_PATH;
-	if (!list_empty(&st->ready) && (s->carrier == NULL || !s->carrier->writable))
+	if (!list_empty(&st->ready) &&
+	    (s->carrier == NULL || !s->carrier->writable))
 		stalls |= STALL_CARRIER;
 	return stalls;
 }

@@ -368,7 +368,7 @@ stream_enqueue(struct stream *st, const uint8_t *data, size_t len)
 	while (len > 0) {
 		if (b == NULL || buffer_room(b) == 0) {
 			b = pool_get(&st->session->driver->pool,
-		    len < BUFFER_MAX ? len : BUFFER_MAX);
+			    len < BUFFER_MAX ? len : BUFFER_MAX);
 			if (b == NULL)
 				return false;
 			if (st->connected)

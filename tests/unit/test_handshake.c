@@ -291,8 +291,8 @@ test_violations(void)
 	add_hello(&t, &(struct ins_hello){0, 0, nonce, NULL, 0});
 	bad(true, &t, INS_END_VERSION);
 	t.len = 0;
-	t.len +=
-	    ins_registered_encode(t.data, 100, &(struct ins_registered){.session = 1});
+	t.len += ins_registered_encode(t.data, 100,
+	    &(struct ins_registered){.session = 1});
 	bad(false, &t, INS_END_PROTOCOL);
 	/* Registrations where they have no place, or malformed. */
 	t.len = 0;
