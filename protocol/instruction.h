@@ -163,6 +163,18 @@ struct ins_resumed {
 	const uint8_t *proof;
 };
 
+/* What both sides know of an attempt to resume; pieces are borrowed. */
+struct ins_proof {
+	const uint8_t *client_instance, *server_instance;
+	uint64_t server_start;
+	struct ins_bytes name;
+	uint64_t session;
+	const uint8_t *client_nonce, *server_nonce;
+	uint64_t attempt;
+	uint64_t client_offset;
+	uint64_t server_offset;		/* of the server's proof alone */
+};
+
 enum ins_end_code {
 	INS_END_PROTOCOL	= 1,
 	INS_END_VERSION		= 2,
@@ -325,6 +337,10 @@ size_t
 ins_resume_encode(uint8_t *buf, size_t cap, const struct ins_resume *);
 size_t
 ins_resumed_encode(uint8_t *buf, size_t cap, const struct ins_resumed *);
+/* The bytes over which the server's, or the client's, proof is made. */
+size_t
+ins_proof_encode(uint8_t *buf, size_t cap, bool server,
+    const struct ins_proof *);
 size_t
 ins_end_encode(uint8_t *buf, size_t cap, uint16_t code, const char *text);
 size_t
@@ -350,6 +366,9 @@ ins_offset_encode(uint8_t *buf, size_t cap, uint16_t number, uint64_t value);
 /* The head of InsData into buf[0..INS_DATA_HEAD). */
 void
 ins_data_head_encode(uint8_t *buf, uint64_t identity, uint32_t length);
+
+/* Room that what a proof is made of fits in. */
+#define INS_PROOF_MAX	512
 
 /* Room that every control instruction but InsRegister and InsResume fits in. */
 #define INS_ENCODE_MAX	(6 + INS_CONTROL_MAX)

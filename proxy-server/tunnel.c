@@ -218,12 +218,12 @@ tunnel_find(struct worker *w, uint64_t id)
 	return n != NULL ? container_of(n, struct tunnel, node) : NULL;
 }
 
-static struct proof_input
+static struct ins_proof
 proof_of(const struct tunnel *t, const struct comeback *c)
 {
 	const struct server *server = t->worker->server;
 
-	return (struct proof_input){
+	return (struct ins_proof){
 	    .client_instance = t->instance,
 	    .server_instance = server->instance,
 	    .server_start = server->start,
@@ -239,7 +239,7 @@ proof_of(const struct tunnel *t, const struct comeback *c)
 static bool
 may_resume(const struct tunnel *t, const struct comeback *c)
 {
-	struct proof_input in = proof_of(t, c);
+	struct ins_proof in = proof_of(t, c);
 
 	return t->resume > 0 &&
 	    memcmp(t->instance, c->resume->who.instance, INS_INSTANCE_SIZE) ==
@@ -255,7 +255,7 @@ tell_resumed(const struct tunnel *t, const struct comeback *c, uint64_t offset)
 {
 	uint8_t proof[INS_PROOF_SIZE], buf[INS_ENCODE_MAX];
 	struct ins_resumed m = {offset, proof};
-	struct proof_input in = proof_of(t, c);
+	struct ins_proof in = proof_of(t, c);
 	size_t n;
 
 	in.server_offset = offset;

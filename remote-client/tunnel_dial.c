@@ -24,12 +24,12 @@ is_classic(const struct tunnel *t)
 	return t->worker->config->dialect == CONFIG_CLASSIC;
 }
 
-static struct proof_input
+static struct ins_proof
 proof_of(const struct tunnel *t)
 {
 	const char *name = t->worker->config->name;
 
-	return (struct proof_input){
+	return (struct ins_proof){
 	    .client_instance = t->worker->client->instance,
 	    .server_instance = t->with.instance,
 	    .server_start = t->with.start,
@@ -74,7 +74,7 @@ say_resume(struct tunnel *t)
 	uint8_t held[INS_HELD_MAX * 8], buf[6 + INS_REGISTER_MAX];
 	uint8_t proof[INS_PROOF_SIZE];
 	struct ins_resume m = {.who = who(t), .proof = proof};
-	struct proof_input in;
+	struct ins_proof in;
 
 	t->attempt++;
 	t->asked_offset = session_offsets(t->session).received;
@@ -239,7 +239,7 @@ on_resumed(struct dial *d, const struct ins_resumed *m)
 {
 	struct tunnel *t = of(d);
 	const struct config *c = t->worker->config;
-	struct proof_input in = proof_of(t);
+	struct ins_proof in = proof_of(t);
 	struct carrier *carrier;
 	const uint8_t *rest;
 	size_t nrest;

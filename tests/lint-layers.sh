@@ -22,7 +22,7 @@ check() {
 	done | grep . && status=1
 }
 
-check protocol 'instruction.h' 'cursor.h'
+check protocol 'instruction.h' 'cursor.h' 'fields.h'
 check lib/base 'base/*'
 check lib/net 'base/*' 'net/*'
 check lib/tunnel 'base/*' 'net/*' 'tunnel/*' 'instruction.h'

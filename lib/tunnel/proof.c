@@ -4,42 +4,17 @@
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 
-#include "cursor.h"
-
-/* So that no other use of a secret can give the same bytes. */
-static const char label[] = "port-proxy resume 1";
-
-#define PROOF_INPUT_MAX \
-	(sizeof(label) + 1 + 2 * INS_INSTANCE_SIZE + 8 + 2 + INS_NAME_MAX + \
-	    8 + 2 * INS_NONCE_SIZE + 8 + 8 + 8 + 2)
-
 int
 proof_make(const uint8_t secret[INS_SECRET_SIZE], bool server,
-    const struct proof_input *in, uint8_t proof[INS_PROOF_SIZE])
+    const struct ins_proof *in, uint8_t proof[INS_PROOF_SIZE])
 {
-	uint8_t buf[PROOF_INPUT_MAX];
-	struct writer w = {buf, buf + sizeof(buf), false};
+	uint8_t buf[INS_PROOF_MAX];
+	size_t n = ins_proof_encode(buf, sizeof(buf), server, in);
 	unsigned len = 0;
 
-	writer_bytes(&w, label, sizeof(label));
-	writer_uint(&w, server, 1);
-	writer_bytes(&w, in->client_instance, INS_INSTANCE_SIZE);
-	writer_bytes(&w, in->server_instance, INS_INSTANCE_SIZE);
-	writer_uint(&w, in->server_start, 8);
-	writer_uint(&w, in->name.len, 2);
-	writer_bytes(&w, in->name.data, in->name.len);
-	writer_uint(&w, in->session, 8);
-	writer_bytes(&w, in->client_nonce, INS_NONCE_SIZE);
-	writer_bytes(&w, in->server_nonce, INS_NONCE_SIZE);
-	writer_uint(&w, in->attempt, 8);
-	writer_uint(&w, in->client_offset, 8);
-	if (server)
-		writer_uint(&w, in->server_offset, 8);
-	/* The channel binding: a carrier without one. */
-	writer_uint(&w, 0, 2);
-	if (w.failed ||
-	    HMAC(EVP_sha256(), secret, INS_SECRET_SIZE, buf,
-		(size_t)(w.at - buf), proof, &len) == NULL ||
+	if (n == 0 ||
+	    HMAC(EVP_sha256(), secret, INS_SECRET_SIZE, buf, n, proof, &len) ==
+		NULL ||
 	    len != INS_PROOF_SIZE)
 		return -1;
 	return 0;
@@ -47,7 +22,7 @@ proof_make(const uint8_t secret[INS_SECRET_SIZE], bool server,
 
 bool
 proof_check(const uint8_t secret[INS_SECRET_SIZE], bool server,
-    const struct proof_input *in, const uint8_t *proof)
+    const struct ins_proof *in, const uint8_t *proof)
 {
 	uint8_t right[INS_PROOF_SIZE];
 

@@ -13,26 +13,14 @@
 
 #include "instruction.h"
 
-/* What both sides know of an attempt; pieces are borrowed. */
-struct proof_input {
-	const uint8_t *client_instance, *server_instance;
-	uint64_t server_start;
-	struct ins_bytes name;
-	uint64_t session;
-	const uint8_t *client_nonce, *server_nonce;
-	uint64_t attempt;
-	uint64_t client_offset;
-	uint64_t server_offset;		/* of the server's proof alone */
-};
-
 /* Of the server, or of the client; 0, or -1 when memory ran out. */
 int
 proof_make(const uint8_t secret[INS_SECRET_SIZE], bool server,
-    const struct proof_input *, uint8_t proof[INS_PROOF_SIZE]);
+    const struct ins_proof *, uint8_t proof[INS_PROOF_SIZE]);
 
 /* Whether proof is that; in constant time. */
 bool
 proof_check(const uint8_t secret[INS_SECRET_SIZE], bool server,
-    const struct proof_input *, const uint8_t *proof);
+    const struct ins_proof *, const uint8_t *proof);
 
 #endif
