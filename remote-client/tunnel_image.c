@@ -66,8 +66,8 @@ static void
 save_tunnel(const struct tunnel *t, struct image_writer *w)
 {
 	image_put_tag(w, "tunl");
-	image_put(w, (uint64_t)(t->slot + 1));
-	image_put(w, (uint64_t)(t->home + 1));
+	image_put(w, (uint64_t)t->slot + 1);
+	image_put(w, (uint64_t)t->home + 1);
 	image_put(w, t->server);
 	image_put(w, t->attempts);
 	image_put(w, t->urgent_until);

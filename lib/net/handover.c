@@ -41,6 +41,7 @@ static struct {
 static void
 find_path(const char *name)
 {
+	const char *path = getenv("PATH");
 	char directory[PATH_MAX], *paths, *p, *rest;
 	ssize_t n;
 
@@ -54,7 +55,7 @@ find_path(const char *name)
 			    name);
 		return;
 	}
-	paths = getenv("PATH") != NULL ? strdup(getenv("PATH")) : NULL;
+	paths = path != NULL ? strdup(path) : NULL;
 	for (p = paths != NULL ? strtok_r(paths, ":", &rest) : NULL; p != NULL;
 	     p = strtok_r(NULL, ":", &rest)) {
 		snprintf(directory, sizeof(directory), "%s/%s", p, name);
