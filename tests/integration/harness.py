@@ -361,6 +361,9 @@ class Test:
                                                        yaml_text, re.M):
             state = self._state_dir()
             yaml_text += f"state_dir: {state}\n"
+        # A scenario that is over does not wait for its streams.
+        if not re.search(r"^drain_timeout:", yaml_text, re.M):
+            yaml_text += "drain_timeout: 0s\n"
         config.write_text(yaml_text)
         argv = [str(BUILD / program), "-c", str(config), *map(str, args)]
         # gcc's ThreadSanitizer does not run under wide address randomisation.

@@ -10,6 +10,9 @@ scenario is a conformance test as well.
 `python3 wire.py` tries the peers against each other.
 """
 import collections
+import copy
+import hashlib
+import hmac
 import os
 import random
 import select
@@ -31,6 +34,8 @@ HELLO = 0x0100
 REGISTER = 0xC201
 REGISTERED = 0xC202
 END = 0xC203
+RESUME = 0xC204
+RESUMED = 0xC205
 ACK = 0xC210
 PING = 0xC211
 PONG = 0xC212
@@ -40,6 +45,7 @@ HALF_CLOSE = 0x8222
 RESET = 0x8223
 CREDIT = 0x8224
 LIMIT = 0x8225
+GO_AWAY = 0x8226
 
 NAMES = {
     INITIAL_REMOTE: "InsInitialRemoteServer",
@@ -49,6 +55,7 @@ NAMES = {
     END: "InsEnd", ACK: "InsAck", PING: "InsPing", PONG: "InsPong",
     OPEN: "InsOpen", OPENED: "InsOpened", HALF_CLOSE: "InsHalfClose",
     RESET: "InsReset", CREDIT: "InsCredit", LIMIT: "InsLimit",
+    RESUME: "InsResume", RESUMED: "InsResumed", GO_AWAY: "InsGoAway",
 }
 
 # Payload bytes: least, most.
@@ -56,24 +63,29 @@ LENGTHS = {
     REGISTER: (0, 16384), REGISTERED: (0, 1024), END: (2, 1024),
     ACK: (8, 8), PING: (8, 8), PONG: (8, 8), OPEN: (16, 1024),
     OPENED: (15, 1024), HALF_CLOSE: (6, 6), RESET: (8, 8), CREDIT: (14, 14),
-    LIMIT: (22, 22),
+    LIMIT: (22, 22), RESUME: (0, 16384), RESUMED: (0, 1024),
+    GO_AWAY: (2, 1024),
 }
 
 E_PROTOCOL, E_VERSION, E_UNKNOWN_NAME, E_MALFORMED_NAME = 1, 2, 3, 4
 E_NAME_IN_USE, E_REPLACED, E_TOO_SLOW, E_NO_RESOURCES = 5, 6, 7, 8
 E_SHUTTING_DOWN, E_NOT_HELD, E_NOT_READ, E_SILENT = 9, 10, 11, 12
+E_UNKNOWN_SESSION, E_NOT_RESUMED, E_FINISHED = 13, 14, 15
 
 CONNECTED, REFUSED, TIMED_OUT, UNREACHABLE, NOT_ALLOWED = 0, 1, 2, 3, 4
 NAME_NOT_FOUND, NO_RESOURCES, UNSUPPORTED, FAILED = 5, 6, 7, 8
 
 R_LOCAL, R_WRITE, R_RESOURCES, R_NO_ANSWER, R_STALLED, R_POLICY = range(1, 7)
 
-F_NAME, F_INSTANCE, F_SERIAL, F_SETTLED, F_HELD, F_STANDBY, F_SOFTWARE = \
-    range(1, 8)
-F_SESSION = 1
+F_NAME, F_INSTANCE, F_SERIAL, F_SETTLED, F_HELD, F_STANDBY, F_SOFTWARE, \
+    F_RESUME = range(1, 9)
+F_RESUME_SESSION, F_ATTEMPT, F_OFFSET, F_PROOF = range(9, 13)
+F_SESSION, F_REGISTERED_RESUME, F_SECRET = 1, 2, 3
+F_RESUMED_OFFSET, F_RESUMED_PROOF = 1, 2
 F_TARGET, F_SOURCE, F_DESTINATION = 0x8001, 2, 3
 F_REASON = 1
 
+RESUME_MOST = 86400000
 WINDOW_MIN = 16384
 WINDOW_MAX = 1 << 40
 WINDOW = 256 * 1024
@@ -161,8 +173,8 @@ def hello_server(version=1, features=0, nonce=None, instance=None, start=1,
                    + u64(start) + fields)
 
 
-def register(name, instance, serial, settled, held=None, standby=False,
-             software=None, extra=b""):
+def _who(name, instance, serial, settled, held=None, standby=False,
+         software=None):
     if isinstance(name, str):
         name = name.encode()
     p = (field(F_NAME, name) + field(F_INSTANCE, instance)
@@ -173,11 +185,56 @@ def register(name, instance, serial, settled, held=None, standby=False,
         p += field(F_STANDBY)
     if software is not None:
         p += field(F_SOFTWARE, software.encode())
+    return p
+
+
+def register(name, instance, serial, settled, held=None, standby=False,
+             software=None, extra=b"", resume=0):
+    """resume: ms."""
+    p = _who(name, instance, serial, settled, held, standby, software)
+    if resume:
+        p += field(F_RESUME, u64(resume))
     return control(REGISTER, p + extra)
 
 
-def registered(session, extra=b""):
-    return control(REGISTERED, field(F_SESSION, u64(session)) + extra)
+def registered(session, extra=b"", resume=0, secret=None):
+    p = field(F_SESSION, u64(session))
+    if resume:
+        p += field(F_REGISTERED_RESUME, u64(resume))
+    if secret is not None:
+        p += field(F_SECRET, secret)
+    return control(REGISTERED, p + extra)
+
+
+def proof(secret, by_server, client_instance, server_instance, start, name,
+          session, client_nonce, server_nonce, attempt, client_offset,
+          server_offset=0):
+    """The proof of an InsResume, or (by_server) of its InsResumed."""
+    name = name.encode() if isinstance(name, str) else name
+    text = (b"port-proxy resume 1\0" + u8(by_server) + client_instance
+            + server_instance + u64(start) + u16(len(name)) + name
+            + u64(session) + client_nonce + server_nonce + u64(attempt)
+            + u64(client_offset)
+            + (u64(server_offset) if by_server else b"") + u16(0))
+    return hmac.new(secret, text, hashlib.sha256).digest()
+
+
+def resume(name, instance, serial, settled, session, attempt, offset, proof,
+           held=None, extra=b""):
+    return control(RESUME, _who(name, instance, serial, settled, held)
+                   + field(F_RESUME_SESSION, u64(session))
+                   + field(F_ATTEMPT, u64(attempt))
+                   + field(F_OFFSET, u64(offset)) + field(F_PROOF, proof)
+                   + extra)
+
+
+def resumed(offset, proof, extra=b""):
+    return control(RESUMED, field(F_RESUMED_OFFSET, u64(offset))
+                   + field(F_RESUMED_PROOF, proof) + extra)
+
+
+def go_away(code, text=""):
+    return control(GO_AWAY, u16(code) + text.encode())
 
 
 def end(code, text=""):
@@ -336,16 +393,25 @@ def decode_hello(b, from_server):
     return out
 
 
-def decode_register(b):
-    f = decode_fields(b, range(1, 8),
-                      (F_NAME, F_INSTANCE, F_SERIAL, F_SETTLED))
+def number_of(f, kind, most=(1 << 64) - 1):
+    """The u64 of a field; 0 when it is not there."""
+    value = int.from_bytes(need(f.get(kind, bytes(8)), 8, "a number"), "big")
+    if value > most:
+        raise WireError("field %#x of %d" % (kind, value))
+    return value
+
+
+WHO = (F_NAME, F_INSTANCE, F_SERIAL, F_SETTLED)
+
+
+def _decode_who(number, f):
     name = text_of(f[F_NAME], 255, "name")
     held = f.get(F_HELD, b"")
     if len(held) % 8 or len(held) > 8192:
         raise WireError("held of %d bytes" % len(held))
     if len(f.get(F_STANDBY, b"")):
         raise WireError("standby is not empty")
-    return Ins(REGISTER, name=name,
+    return Ins(number, name=name,
                instance=need(f[F_INSTANCE], 16, "instance"),
                serial=int.from_bytes(need(f[F_SERIAL], 8, "serial"), "big"),
                settled=int.from_bytes(need(f[F_SETTLED], 8, "settled"),
@@ -355,12 +421,45 @@ def decode_register(b):
                software=text_of(f.get(F_SOFTWARE, b""), 64, "software"))
 
 
+def decode_register(b):
+    f = decode_fields(b, range(1, 9), WHO)
+    ins = _decode_who(REGISTER, f)
+    ins.resume = number_of(f, F_RESUME, RESUME_MOST)
+    return ins
+
+
 def decode_registered(b):
-    f = decode_fields(b, (F_SESSION,), (F_SESSION,))
-    session = int.from_bytes(need(f[F_SESSION], 8, "session"), "big")
+    f = decode_fields(b, (F_SESSION, F_REGISTERED_RESUME, F_SECRET),
+                      (F_SESSION,))
+    session = number_of(f, F_SESSION)
     if session == 0:
         raise WireError("session 0")
-    return Ins(REGISTERED, session=session)
+    ins = Ins(REGISTERED, session=session,
+              resume=number_of(f, F_REGISTERED_RESUME, RESUME_MOST),
+              secret=f.get(F_SECRET))
+    if (ins.resume > 0) != (ins.secret is not None):
+        raise WireError("%r: one of resume and secret" % ins)
+    if ins.secret is not None:
+        need(ins.secret, 32, "secret")
+    return ins
+
+
+def decode_resume(b):
+    own = (F_RESUME_SESSION, F_ATTEMPT, F_OFFSET, F_PROOF)
+    f = decode_fields(b, (*range(1, 8), *own), (*WHO, *own))
+    ins = _decode_who(RESUME, f)
+    ins.session = number_of(f, F_RESUME_SESSION)
+    ins.attempt = number_of(f, F_ATTEMPT)
+    ins.offset = number_of(f, F_OFFSET)
+    ins.proof = need(f[F_PROOF], 32, "proof")
+    return ins
+
+
+def decode_resumed(b):
+    own = (F_RESUMED_OFFSET, F_RESUMED_PROOF)
+    f = decode_fields(b, own, own)
+    return Ins(RESUMED, offset=number_of(f, F_RESUMED_OFFSET),
+               proof=need(f[F_RESUMED_PROOF], 32, "proof"))
 
 
 def decode_control(number, b, from_server):
@@ -376,9 +475,13 @@ def decode_control(number, b, from_server):
         return decode_register(b)
     if number == REGISTERED:
         return decode_registered(b)
-    if number == END:
-        return Ins(END, code=struct.unpack_from(">H", b)[0],
-                   text=text_of(b[2:], 255, "InsEnd's text"))
+    if number == RESUME:
+        return decode_resume(b)
+    if number == RESUMED:
+        return decode_resumed(b)
+    if number in (END, GO_AWAY):
+        return Ins(number, code=struct.unpack_from(">H", b)[0],
+                   text=text_of(b[2:], 255, NAMES[number] + "'s text"))
     if number == ACK:
         return Ins(ACK, offset=struct.unpack(">Q", b)[0])
     if number in (PING, PONG):
@@ -425,9 +528,11 @@ class Peer:
         self.rbuf = bytearray()
         self.inbox = collections.deque()
         self.body = None            # [identity, bytes left, length]
+        self.halted = False         # what is read stays undecoded
         self.reading = True
         self.quiet = False          # nothing is sent of its own accord
         self.piece = None           # a function: the most for one send
+        self.most = None            # bytes that may still be read
         self.closed = None          # "eof" or "reset", once the carrier ended
         self.received = 0           # bytes, of any kind
         self.last_received = time.monotonic()
@@ -459,7 +564,7 @@ class Peer:
         self._before_turn()
         if self.closed:
             return
-        want = (select.POLLIN if self.reading else 0) \
+        want = (select.POLLIN if self.reading and self.most != 0 else 0) \
             | (select.POLLOUT if self.out else 0)
         if want == 0:
             time.sleep(timeout)
@@ -491,8 +596,11 @@ class Peer:
 
     def _read_some(self):
         for _ in range(8):
+            if self.most == 0:
+                break
             try:
-                chunk = self.sock.recv(1 << 18)
+                chunk = self.sock.recv(1 << 18 if self.most is None
+                                       else self.most)
             except (BlockingIOError, InterruptedError):
                 break
             except OSError:
@@ -502,6 +610,8 @@ class Peer:
                 self.closed = "eof"
                 break
             self.received += len(chunk)
+            if self.most is not None:
+                self.most -= len(chunk)
             self.last_received = time.monotonic()
             self.rbuf += chunk
             self._decode()
@@ -513,7 +623,7 @@ class Peer:
         view = memoryview(self.rbuf)
         at = 0
         try:
-            while True:
+            while not self.halted:
                 if self.body is not None:
                     n = min(self.body[1], len(view) - at)
                     if n:
@@ -581,6 +691,15 @@ class Peer:
             if getattr(ins, key) != value:
                 raise WireError("expected %s=%r in %r" % (key, value, ins))
         return ins
+
+    def read_raw(self, n, timeout=None):
+        """Read n bytes more, wherever that cuts, and no further."""
+        before, self.most = self.received, n
+        self.until(lambda: self.received == before + n or self.closed,
+                   "%d bytes" % n, timeout)
+        if self.received != before + n:
+            raise WireError("the carrier ended (%s) after %d of %d bytes"
+                            % (self.closed, self.received - before, n))
 
     def expect_closed(self, timeout=None):
         """The carrier ends; what is in the inbox stays there."""
@@ -961,6 +1080,11 @@ class ExtendedPeer(Peer):
     auto_ack, auto_pong and auto_credit (for new streams) may be switched
     off.  tx_offset and rx_offset count counted bytes; acked is the newest
     InsAck that came, acks all of them with their times.
+
+    A session that can be resumed keeps what it sent: lose() lets go of the
+    carrier, and resume() of a subclass brings another one.  The bytes that
+    came are noted as well when note is set, and those that come again have to
+    be the same; back_to() forgets having taken them.
     """
     is_server = False
 
@@ -973,6 +1097,15 @@ class ExtendedPeer(Peer):
         self.acked = 0
         self.acks = []
         self.ack_sent = 0
+        self.keep = False           # what was sent, until acknowledged
+        self.kept = bytearray()     # ... from kept_at to tx_offset
+        self.kept_at = 0
+        self.note = None            # a bytearray: all counted bytes that came
+        self.secret = None
+        self.resume_ms = 0
+        self.attempts = 0           # the last attempt
+        self.away = None            # the InsGoAway that came
+        self.away_sent = False
         self.auto_ack = True
         self.auto_pong = True
         self.auto_credit = True
@@ -1001,12 +1134,12 @@ class ExtendedPeer(Peer):
                 return 0
             identity = get48(view, at + 2)
             if number == CLOSE:
-                self.rx_offset += 8
+                self._count(bytes(view[at:at + 8]))
                 self._take(Ins(CLOSE, identity=identity))
                 return 8
             n = struct.unpack_from(">I", view, at + 8)[0]
             self._check_data(identity, n)
-            self.rx_offset += 12
+            self._count(bytes(view[at:at + 12]))
             self.body = [identity, n, n]
             return 12
         if left < 6:
@@ -1019,12 +1152,22 @@ class ExtendedPeer(Peer):
         ins = decode_control(number, bytes(view[at + 6:at + 6 + n]),
                              not self.is_server)
         if number != HELLO and not number & 0x4000:
-            self.rx_offset += 6 + n
+            self._count(bytes(view[at:at + 6 + n]))
         self._take(ins)
         return 6 + n
 
+    def _count(self, raw):
+        """Counted bytes came; what comes again is what came before."""
+        if self.note is not None:
+            again = self.note[self.rx_offset:self.rx_offset + len(raw)]
+            if again != raw[:len(again)]:
+                raise WireError("other bytes at offset %d than before"
+                                % self.rx_offset)
+            self.note += raw[len(again):]
+        self.rx_offset += len(raw)
+
     def _piece(self, identity, piece):
-        self.rx_offset += len(piece)
+        self._count(piece)
         s = self.streams[identity]
         self.dirty.add(s)
         s.rx_total += len(piece)
@@ -1059,8 +1202,8 @@ class ExtendedPeer(Peer):
         if self.ended is not None:
             raise WireError("%r after InsEnd" % ins)
         if not self.ready and ins.number not in (
-                (HELLO, REGISTER, END) if self.is_server
-                else (HELLO, REGISTERED, END)):
+                (HELLO, REGISTER, RESUME, END) if self.is_server
+                else (HELLO, REGISTERED, RESUMED, END)):
             raise WireError("%r before the registration" % ins)
         handler = self._handlers.get(ins.number)
         if handler is None:
@@ -1083,6 +1226,29 @@ class ExtendedPeer(Peer):
         if self.is_server or self.hello is None or self.ready:
             raise WireError("%r at the wrong time" % ins)
         self.ready = True
+        self._resumable(ins.resume, ins.secret)
+
+    def _resumable(self, ms, secret):
+        self.resume_ms, self.secret = ms, secret
+        self.keep = ms > 0
+
+    def _on_resume(self, ins):
+        if not self.is_server or self.hello is None or self.ready:
+            raise WireError("%r at the wrong time" % ins)
+        if ins.settled >= ins.serial:
+            raise WireError("%r: settled is not below serial" % ins)
+        self.halted = True
+
+    def _on_resumed(self, ins):
+        if self.is_server or self.hello is None or self.ready:
+            raise WireError("%r at the wrong time" % ins)
+        # What is behind it is for the session.
+        self.halted = True
+
+    def _on_go_away(self, ins):
+        if self.away is not None:
+            raise WireError("%r: a second one" % ins)
+        self.away = ins
 
     def _on_end(self, ins):
         self.ended = ins
@@ -1093,9 +1259,15 @@ class ExtendedPeer(Peer):
         if ins.offset > self.tx_offset:
             raise WireError("%r passes what was sent: %d"
                             % (ins, self.tx_offset))
-        self.acked = ins.offset
+        self._let_go_of(ins.offset)
         self.acks.append((ins.at, ins.offset))
         return False
+
+    def _let_go_of(self, offset):
+        self.acked = offset
+        if self.keep:
+            del self.kept[:offset - self.kept_at]
+            self.kept_at = offset
 
     def _on_ping(self, ins):
         self.pings.append(ins)
@@ -1122,6 +1294,8 @@ class ExtendedPeer(Peer):
         self.their_identity = number
         if not WINDOW_MIN <= ins.window <= WINDOW_MAX:
             raise WireError("%r: the window" % ins)
+        if self.away is not None:
+            raise WireError("%r behind InsGoAway" % ins)
         s = Stream(ins.identity, False, BEFORE_ANSWER, 0)
         s.open = ins
         s.first_window = ins.window
@@ -1209,7 +1383,8 @@ class ExtendedPeer(Peer):
         REGISTERED: _on_registered, END: _on_end, ACK: _on_ack,
         PING: _on_ping, PONG: _on_pong, OPEN: _on_open, OPENED: _on_opened,
         HALF_CLOSE: _on_half_close, RESET: _on_reset, CLOSE: _on_close,
-        CREDIT: _on_credit, LIMIT: _on_limit,
+        CREDIT: _on_credit, LIMIT: _on_limit, RESUME: _on_resume,
+        RESUMED: _on_resumed, GO_AWAY: _on_go_away,
         DATA: lambda self, ins: None,
     }
 
@@ -1236,9 +1411,20 @@ class ExtendedPeer(Peer):
 
     def queue(self, *instructions):
         for i in instructions:
-            if is_counted(i):
-                self.tx_offset += len(i)
+            self._note_sent(i)
             self.push(i)
+
+    def _note_sent(self, instruction):
+        if is_counted(instruction):
+            self.tx_offset += len(instruction)
+            if self.keep:
+                self.kept += instruction
+
+    def send_cut(self, instruction, n):
+        """The first n bytes of an instruction; the rest of a counted one is
+        kept for the next carrier.  To be followed by lose()."""
+        self._note_sent(instruction)
+        self.raw(instruction[:n])
 
     def send(self, *instructions, timeout=None):
         """Whole instructions, which are counted; no other books."""
@@ -1373,6 +1559,69 @@ class ExtendedPeer(Peer):
         self.expect_closed(timeout)
         return self.ended
 
+    # -- carriers come and go
+
+    def lose(self, reset=False):
+        """Let go of the carrier; the session stays as it is."""
+        if reset:
+            self.abort()
+        self.shut()
+        self._without_carrier()
+
+    def _without_carrier(self):
+        self.out.clear()
+        self.rbuf.clear()       # what was cut comes again, or is void
+        self.pings_sent.clear()
+        self.most = None
+        self.hello = None
+        self.ready = False
+
+    def _adopt(self, other, offset):
+        """Go on with the carrier of another peer, whose handshake is over;
+        the daemon has counted up to offset."""
+        if not self.kept_at <= offset <= self.tx_offset:
+            raise WireError("offset %d, but %d to %d were sent"
+                            % (offset, self.kept_at, self.tx_offset))
+        self._without_carrier()
+        self.sock, self.hello = other.sock, other.hello
+        self.closed, self.rbuf = other.closed, other.rbuf
+        self.last_received = other.last_received
+        self.most = other.most
+        self.ready = True
+        # What we have taken is what the daemon was told.
+        self.ack_sent = self.rx_offset
+        self._let_go_of(offset)
+        self.push(self.kept)
+
+    def go_on(self):
+        """Behind _adopt(): what came already, and what is to be sent."""
+        self._decode()
+        self._after_read()
+        self.flush()
+
+    def here(self):
+        """What has been taken so far, for back_to()."""
+        return copy.deepcopy((self.rx_offset, self.body, self.their_identity,
+                              self.away, {i: {k: v for k, v in
+                                              s.__dict__.items()
+                                              if k != "sink"}
+                                          for i, s in self.streams.items()}))
+
+    def back_to(self, place):
+        """As if nothing had come since then; without a carrier."""
+        (self.rx_offset, self.body, self.their_identity, self.away,
+         streams) = copy.deepcopy(place)
+        self.streams = {i: s for i, s in self.streams.items()
+                        if i in streams}
+        for i, values in streams.items():
+            self.streams[i].__dict__.update(values)
+        self.dirty.clear()
+        self.inbox.clear()
+
+    def send_go_away(self, code=E_SHUTTING_DOWN, text=""):
+        self.away_sent = True
+        self.send(go_away(code, text))
+
     def settle(self, timeout=None):
         """Wait until the daemon has acknowledged all that was sent."""
         self.until(lambda: self.acked == self.tx_offset, "InsAck %d (%d)"
@@ -1398,32 +1647,94 @@ class ExtendedClient(ExtendedPeer):
     def __init__(self, port, name="x", instance=None, start=False,
                  receive_buffer=None):
         super().__init__(dial(port, receive_buffer=receive_buffer))
+        self.port = port
         self.who = instance or Instance(name)
         self.session = None
+        self.server = None          # its InsHello at the registration
+        self.nonce = os.urandom(32)
         if start:
             self.start()
 
     def hello_(self, **values):
+        values.setdefault("nonce", self.nonce)
         self.send(hello_client(**values))
 
     def wait_hello(self):
         return self.expect(HELLO)
 
     def register_(self, held=None, standby=False, software=None, extra=b"",
-                  settled=None):
+                  settled=None, resume=0):
+        """resume: ms; may be resumed then, if the proxy-server says so too."""
         w = self.who
         w.serial += 1
         if settled is None:
             settled = w.serial - 1
         self.send(register(w.name, w.instance, w.serial, settled,
                            w.held if held is None else held, standby,
-                           software, extra))
+                           software, extra, resume))
 
     def wait_registered(self):
         ins = self.expect(REGISTERED)
         self.session = ins.session
+        self.server = self.hello
         self.who.held.append(ins.session)
         return ins
+
+    # Resuming: resume() is attempt(), wait_resumed() and take().
+
+    def attempt(self, port=None, count=True, **other):
+        """InsResume on a new carrier, which is returned.  other: what it says
+        instead of the truth, and what the proof is made for: name, instance,
+        session, attempt, offset, secret, serial, settled, held, start,
+        server_instance; proof, and extra fields."""
+        p = ExtendedClient(port or self.port, instance=self.who)
+        p.timeout = self.timeout
+        p.hello_()
+        hello = p.wait_hello()
+        w = self.who
+        w.serial += 1
+        if count:
+            self.attempts += 1
+        v = dict(name=w.name, instance=w.instance, serial=w.serial,
+                 settled=w.serial - 1, held=w.held, session=self.session,
+                 attempt=self.attempts, offset=self.rx_offset,
+                 secret=self.secret, start=hello.start,
+                 server_instance=hello.instance, extra=b"")
+        v.update(other)
+        p.proof_input = (v["instance"], v["server_instance"], v["start"],
+                         v["name"], v["session"], p.nonce, hello.nonce,
+                         v["attempt"], v["offset"])
+        if "proof" not in other:
+            v["proof"] = proof(v["secret"], False, *p.proof_input)
+        p.send(resume(v["name"], v["instance"], v["serial"], v["settled"],
+                      v["session"], v["attempt"], v["offset"], v["proof"],
+                      v["held"], v["extra"]))
+        return p
+
+    def wait_resumed(self, timeout=None):
+        return self.expect(RESUMED, timeout)
+
+    def take(self, p, ins):
+        """Go on with the carrier p, on which the proxy-server said ins."""
+        if ins.proof != proof(self.secret, True, *p.proof_input, ins.offset):
+            raise WireError("%r: the proof" % ins)
+        if (p.hello.instance, p.hello.start) != (self.server.instance,
+                                                 self.server.start):
+            raise WireError("%r: another proxy-server" % ins)
+        self._adopt(p, ins.offset)
+        self.go_on()
+        return ins
+
+    def resume(self, port=None, timeout=None):
+        """A new carrier, and what the proxy-server said on it."""
+        p = self.attempt(port)
+        return self.take(p, p.wait_resumed(timeout))
+
+    def refused(self, code, **other):
+        """An attempt that is refused with code."""
+        p = self.attempt(count=False, **other)
+        p.expect_end(code)
+        p.shut()
 
     def start(self, **values):
         self.hello_()
@@ -1448,6 +1759,7 @@ class ExtendedSession(ExtendedPeer):
         super().__init__(sock)
         self.instance = instance
         self.start_ = start
+        self.nonce = os.urandom(32)
         self.registration = None
         self.session = None
 
@@ -1457,26 +1769,74 @@ class ExtendedSession(ExtendedPeer):
     def hello_(self, **values):
         values.setdefault("instance", self.instance)
         values.setdefault("start", self.start_)
+        values.setdefault("nonce", self.nonce)
         self.send(hello_server(**values))
 
     def wait_register(self, timeout=None):
         self.registration = self.expect(REGISTER, timeout)
         return self.registration
 
-    def registered_(self, session=None, extra=b"", *more):
+    def registered_(self, session=None, extra=b"", *more, resume=0,
+                    secret=None):
+        """resume: ms; then there is a secret."""
         if session is None:
             ExtendedSession.sessions += 1
             session = ExtendedSession.sessions
         self.session = session
         self.ready = True
-        self.send(registered(session, extra), *more)
+        if resume and secret is None:
+            secret = os.urandom(32)
+        self._resumable(resume, secret)
+        self.send(registered(session, extra, resume, secret), *more)
 
-    def handshake(self, timeout=None):
+    def handshake(self, timeout=None, resume=0):
         self.wait_hello(timeout)
         self.hello_()
         self.wait_register(timeout)
-        self.registered_()
+        self.registered_(resume=resume)
         return self
+
+    # Resuming: resume() is asked() and answer().
+
+    def asked(self, p, timeout=None):
+        """The InsResume on the carrier p, which was just accepted; it has to
+        be for this session, and right in all that it says."""
+        p.wait_hello(timeout)
+        p.hello_()
+        ins = p.expect(RESUME, timeout)
+        g = self.registration
+        if (ins.session, ins.name, ins.instance) != (self.session, g.name,
+                                                     g.instance):
+            raise WireError("%r: not for this session" % ins)
+        if self.session not in ins.held:
+            raise WireError("%r: it is not held" % ins)
+        if ins.attempt <= self.attempts:
+            raise WireError("%r: attempt %d was made" % (ins, self.attempts))
+        if not self.acked <= ins.offset <= self.tx_offset:
+            raise WireError("%r: %d to %d were sent"
+                            % (ins, self.acked, self.tx_offset))
+        p.proof_input = (g.instance, self.instance, self.start_, g.name,
+                         self.session, p.hello.nonce, p.nonce, ins.attempt,
+                         ins.offset)
+        if ins.proof != proof(self.secret, False, *p.proof_input):
+            raise WireError("%r: the proof" % ins)
+        self.attempts = ins.attempt
+        return ins
+
+    def answer(self, p, ins, more=b""):
+        """Take it, and go on with the carrier p; more: bytes that leave right
+        behind InsResumed."""
+        self._adopt(p, ins.offset)
+        self.out[:0] = resumed(self.rx_offset, proof(
+            self.secret, True, *p.proof_input, self.rx_offset)) + more
+        self.go_on()
+
+    def resume(self, server, timeout=10.0):
+        """A new carrier, which the remote-client dials; its InsResume."""
+        p = server.accept_raw(timeout)
+        ins = self.asked(p, timeout)
+        self.answer(p, ins)
+        return ins
 
 
 class ExtendedServer(Listener):
@@ -1489,8 +1849,8 @@ class ExtendedServer(Listener):
         return ExtendedSession(self.accept(timeout), self.instance,
                                self.start)
 
-    def accept_peer(self, timeout=10.0):
-        return self.accept_raw(timeout).handshake(timeout)
+    def accept_peer(self, timeout=10.0, resume=0):
+        return self.accept_raw(timeout).handshake(timeout, resume)
 
 
 # -------------------------------------------------------------- small helpers
@@ -1729,7 +2089,60 @@ def _self_extended():
         client.shut()
 
 
+def _self_resume():
+    server = ExtendedServer()
+    client = ExtendedClient(server.port, "x")
+    client.hello_()
+    peer = server.accept_raw()
+    peer.wait_hello()
+    peer.hello_()
+    client.wait_hello()
+    client.register_(resume=60000)
+    assert peer.wait_register().resume == 60000
+    peer.registered_(resume=50000)
+    client.wait_registered()
+    assert client.resume_ms == 50000 and client.secret == peer.secret
+    peer.note, client.note = bytearray(), bytearray()
+    s = peer.open(target_port(80))
+    c = client.accept_stream()
+    peer.wait_answer(s)
+    sample = data(c.identity, b"0123456789")
+    want = b""
+    for cut in range(len(sample) + 1):
+        place = peer.here()
+        c.tx += 10
+        client.send_cut(sample, cut)
+        if cut:
+            peer.read_raw(cut)
+        client.lose()
+        peer.lose()
+        if cut % 3 == 0:
+            peer.back_to(place)
+        run = in_thread(peer.resume, server)
+        client.resume()
+        ins = run.wait()
+        assert ins.offset == client.rx_offset
+        want += b"0123456789"
+        got = peer.read(s, 10)
+        assert got == b"0123456789", (cut, got)
+    assert peer.rx_offset == client.tx_offset
+    assert bytes(peer.note[-len(sample):]) == sample
+    client.lose()
+    run = in_thread(peer.resume, server)
+    try:
+        client.take(client.attempt(secret=bytes(32)), None)
+    except AttributeError:
+        pass
+    try:
+        run.wait()
+    except WireError as e:
+        assert "proof" in str(e)
+    else:
+        raise AssertionError("a wrong proof was taken")
+
+
 if __name__ == "__main__":
     _self_classic()
     _self_extended()
+    _self_resume()
     print("wire.py: the peers agree with each other", file=sys.stderr)
