@@ -39,44 +39,68 @@ def keep_reading(results):
     return handler
 
 
+# Sessions that end with their carrier, and sessions that are kept.
+KEPT = ("resume_timeout: 0s", "")
+
+
 @scenario(30, "a remote-client is killed and started again")
 def client_restarts(t):
     ends = queue.Queue()
     apps = [t.app(echo_once), t.app(keep_reading(ends))]
-    server, client = t.pair([("tcp", app.port) for app in apps])
-    text = t.client_yaml(server.port("tunnel"))
-    for turn in range(3):
-        ask(t, server.port(index=0))
-        visitor = t.connect(server.port(index=1))
-        t.eq(read_exactly(visitor, 2), b"hi", "an open stream")
-        client.kill()
-        # The kernel of the killed one closes; whether the visitor gets a
-        # reset must not depend on it.
-        t.expect_reset(visitor, "the open stream")
-        t.ok(ends.get(timeout=20 * FACTOR) in ("eof", "reset"),
-             "the application's end")
-        client = t.client(text, registered=True)
-        ask(t, server.port(index=0))
-    server.wait_log("session-ended", remote="remote_client1")
+    for resume in KEPT:
+        server, client = t.pair([("tcp", app.port) for app in apps], resume)
+        text = t.client_yaml(server.port("tunnel"))
+        for turn in range(2):
+            ask(t, server.port(index=0))
+            visitor = t.connect(server.port(index=1))
+            t.eq(read_exactly(visitor, 2), b"hi", "an open stream")
+            client.kill()
+            # The kernel of the killed one closes; whether the visitor gets a
+            # reset must not depend on it.
+            if resume:
+                t.expect_reset(visitor, "the open stream")
+            else:
+                server.wait_log("session-parked", count=turn + 1)
+            t.ok(ends.get(timeout=20 * FACTOR) in ("eof", "reset"),
+                 "the application's end")
+            client = t.client(text, registered=True)
+            # Another instance has the name: nobody comes back for the stream.
+            if not resume:
+                t.expect_reset(visitor, "the open stream")
+            ask(t, server.port(index=0))
+        server.wait_log("session-ended", remote="remote_client1")
 
 
 @scenario(31, "a proxy-server is killed and started again on its ports")
 def server_restarts(t):
     ends = queue.Queue()
     apps = [t.app(echo_once), t.app(keep_reading(ends))]
-    text, tunnel, ports = fixed(t, apps)
-    server = t.server(text)
-    client = t.client(t.client_yaml(tunnel, "tunnels: 2"), registered=2)
-    for turn in range(3):
-        ask(t, ports[0])
-        visitor = t.connect(ports[1])
-        t.eq(read_exactly(visitor, 2), b"hi", "an open stream")
-        server.kill()
-        t.eq(ends.get(timeout=20 * FACTOR), "reset", "the application's end")
+    for resume in KEPT:
+        text, tunnel, ports = fixed(t, apps, resume)
         server = t.server(text)
-        server.wait_log("registered", count=2, timeout=30)
-        ask(t, ports[0])
-    client.wait_log("session-ended")
+        client = t.client(t.client_yaml(tunnel, "tunnels: 2"), registered=2)
+        for turn in range(2):
+            ask(t, ports[0])
+            visitor = t.connect(ports[1])
+            t.eq(read_exactly(visitor, 2), b"hi", "an open stream")
+            server.kill()
+            if resume:
+                t.eq(ends.get(timeout=20 * FACTOR), "reset",
+                     "the application's end")
+            else:
+                client.wait_log("session-parked", count=2 * (turn + 1))
+                t.ok(ends.empty(), "the application's end")
+            server = t.server(text)
+            server.wait_log("registered", count=2, timeout=30)
+            # A later start: the session is not there any more.
+            if not resume:
+                t.eq(ends.get(timeout=20 * FACTOR), "reset",
+                     "the application's end")
+            ask(t, ports[0])
+        if not resume:
+            client.wait_log("session-ended", count=4,
+                            reason="the proxy-server was restarted")
+        client.wait_log("session-ended")
 
 
 @scenario(32, "a proxy-server that stays away for a while is found again")
@@ -276,10 +300,10 @@ def sighup(t):
     visitor = t.connect(server.port(index=1))
     t.eq(read_exactly(visitor, 2), b"hi", "an open stream")
     for _ in range(3):
-        for daemon, event in ((server, "reloaded"), (client, "reload")):
+        for daemon in (server, client):
             daemon.signal(signal.SIGHUP)
             # Lines that say the same are not written each time.
-            daemon.wait_log(event)
+            daemon.wait_log("reloaded")
         ask(t, server.port(index=0))
     visitor.shutdown(socket.SHUT_WR)
     t.eq(ends.get(timeout=20 * FACTOR), "eof", "the open stream's end")
@@ -500,17 +524,21 @@ def heartbeats(t):
 @scenario(50, "a proxy-server that is stopped still (SIGSTOP) is noticed")
 def server_frozen(t):
     app = t.app(echo_once)
-    text, tunnel, ports = fixed(t, [app], "heartbeat_interval: 300ms")
-    server = t.server(text)
-    client = t.client(t.client_yaml(tunnel, "heartbeat_interval: 300ms\n"
-                                    "tunnels: 1"), registered=True)
-    server.signal(signal.SIGSTOP)
-    try:
-        client.wait_log("session-ended", timeout=30)
-    finally:
-        server.signal(signal.SIGCONT)
-    client.wait_log("registered", count=2, timeout=60)
-    ask(t, ports[0])
+    for resume, lost, back, count in zip(KEPT, (
+            "session-ended", "session-parked"), ("registered", "resumed"),
+            (2, 1)):
+        text, tunnel, ports = fixed(t, [app], "heartbeat_interval: 300ms")
+        server = t.server(text)
+        client = t.client(t.client_yaml(tunnel, "heartbeat_interval: 300ms\n"
+                                        f"tunnels: 1\n{resume}"),
+                          registered=True)
+        server.signal(signal.SIGSTOP)
+        try:
+            client.wait_log(lost, timeout=30)
+        finally:
+            server.signal(signal.SIGCONT)
+        client.wait_log(back, count=count, timeout=60)
+        ask(t, ports[0])
 
 
 @scenario(51, "other numbers of workers and of tunnels")
@@ -611,7 +639,12 @@ def works(t, port):
 @scenario(55, "either end is killed under many streams: all are reset")
 def killed_under_streams(t):
     tool = t.tool("traffic", "serve", "0")
-    text, tunnel, ports = fixed(t, [tool.port()])
+    for resume in KEPT:
+        killed_under(t, tool, resume)
+
+
+def killed_under(t, tool, resume):
+    text, tunnel, ports = fixed(t, [tool.port()], resume)
     server = t.server(text)
     client = t.client(t.client_yaml(tunnel, "tunnels: 2"), registered=2)
     quiet = {server: wait_quiet(t, server), client: wait_quiet(t, client)}
@@ -626,20 +659,31 @@ def killed_under_streams(t):
 
     visitors = open_streams()
     client.kill()
+    if not resume:
+        # They stay until another one has the name.
+        server.wait_log("session-parked", count=2)
+        client = t.client(t.client_yaml(tunnel, "tunnels: 2"), name="again",
+                          registered=2)
     for visitor in visitors:
         t.eq(t.expect_reset(visitor), b"", "more bytes")
-    # Its two carriers are gone too.
-    t.until(lambda: server.fds() <= quiet[server] - 2, 20,
+    # Its two carriers are gone too; those of another one may have come.
+    t.until(lambda: server.fds() <= quiet[server] - (2 if resume else 0), 20,
             "the proxy-server's files are closed")
-    client = t.client(t.client_yaml(tunnel, "tunnels: 2"), name="again",
-                      registered=2)
+    if resume:
+        client = t.client(t.client_yaml(tunnel, "tunnels: 2"), name="again",
+                          registered=2)
     base = wait_quiet(t, client)
     open_streams()
     server.kill()
+    if not resume:
+        client.wait_log("session-parked", count=2)
+        t.server(text, name="server-again")
+        client.wait_log("registered", count=4, timeout=30)
     t.until(lambda: client.fds() <= base, 20,
             "the remote-client's files are closed")
-    t.server(text, name="server-again")
-    client.wait_log("registered", count=3, timeout=30)
+    if resume:
+        t.server(text, name="server-again")
+        client.wait_log("registered", count=3, timeout=30)
     t.traffic(ports[0], "--streams", 10)
 
 

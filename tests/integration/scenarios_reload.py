@@ -263,7 +263,7 @@ def names(t):
                "two": [("tcp", two, f"127.0.0.1:{second}")],
                "three": [("tcp", two, f"127.0.0.1:{third}"),
                          ("http", two)]}
-    more = "wait_for_remote: 100s"
+    more = "wait_for_remote: 100s\nresume_timeout: 1s"
     every = yaml(t, tunnel, remotes, more)
     fewer = yaml(t, tunnel, {"one": remotes["one"]}, more)
     server = t.server(every)
