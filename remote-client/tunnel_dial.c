@@ -80,6 +80,7 @@ say_resume(struct tunnel *t)
 	t->asked_offset = session_offsets(t->session).received;
 	roll_tell(roll_of(t), t->with.instance, t->with.start, &m.who, held);
 	m.who.standby = false;
+	m.who.resume = 0;
 	m.session = session_id(t->session);
 	m.attempt = t->attempt;
 	m.offset = t->asked_offset;
