@@ -531,6 +531,7 @@ class Peer:
         self.halted = False         # what is read stays undecoded
         self.reading = True
         self.quiet = False          # nothing is sent of its own accord
+        self.mute = False           # ... for an instruction was cut
         self.piece = None           # a function: the most for one send
         self.most = None            # bytes that may still be read
         self.closed = None          # "eof" or "reset", once the carrier ended
@@ -1271,7 +1272,7 @@ class ExtendedPeer(Peer):
 
     def _on_ping(self, ins):
         self.pings.append(ins)
-        if self.auto_pong and not self.quiet:
+        if self.auto_pong and not self.quiet and not self.mute:
             self.push(pong(ins.stamp))
         return False
 
@@ -1389,7 +1390,7 @@ class ExtendedPeer(Peer):
     }
 
     def _after_read(self):
-        if self.quiet or self.closed or self.ended:
+        if self.quiet or self.mute or self.closed or self.ended:
             return
         if self.auto_ack and self.ready and self.rx_offset > self.ack_sent:
             self.ack_sent = self.rx_offset
@@ -1422,7 +1423,8 @@ class ExtendedPeer(Peer):
 
     def send_cut(self, instruction, n):
         """The first n bytes of an instruction; the rest of a counted one is
-        kept for the next carrier.  To be followed by lose()."""
+        kept for the next carrier.  Nothing else is said on this one."""
+        self.mute = True
         self._note_sent(instruction)
         self.raw(instruction[:n])
 
@@ -1573,6 +1575,7 @@ class ExtendedPeer(Peer):
         self.rbuf.clear()       # what was cut comes again, or is void
         self.pings_sent.clear()
         self.most = None
+        self.mute = False
         self.hello = None
         self.ready = False
 
@@ -1686,7 +1689,8 @@ class ExtendedClient(ExtendedPeer):
         """InsResume on a new carrier, which is returned.  other: what it says
         instead of the truth, and what the proof is made for: name, instance,
         session, attempt, offset, secret, serial, settled, held, start,
-        server_instance; proof, and extra fields."""
+        server_instance; proof (or a function of the peer and the right one),
+        and extra fields."""
         p = ExtendedClient(port or self.port, instance=self.who)
         p.timeout = self.timeout
         p.hello_()
@@ -1704,8 +1708,10 @@ class ExtendedClient(ExtendedPeer):
         p.proof_input = (v["instance"], v["server_instance"], v["start"],
                          v["name"], v["session"], p.nonce, hello.nonce,
                          v["attempt"], v["offset"])
-        if "proof" not in other:
-            v["proof"] = proof(v["secret"], False, *p.proof_input)
+        right = proof(v["secret"], False, *p.proof_input)
+        v.setdefault("proof", right)
+        if callable(v["proof"]):
+            v["proof"] = v["proof"](p, right)
         p.send(resume(v["name"], v["instance"], v["serial"], v["settled"],
                       v["session"], v["attempt"], v["offset"], v["proof"],
                       v["held"], v["extra"]))

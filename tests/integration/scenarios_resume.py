@@ -1,0 +1,576 @@
+"""Resuming, 220-239: a session outlives its carrier.
+
+220-229 against proxy-server, 230-239 against remote-client; the peers are
+those of wire.py, written from protocol/PROTOCOL.md alone.
+"""
+import random
+import struct
+import threading
+import time
+
+import wire
+from harness import read_exactly, scenario
+from scenarios_wire import (KIB, MIB, TARGET, Findings, Memory, Site, echo,
+                            fields_of, scaled, seed_of)
+from wire import (CONNECTED, DATA, E_FINISHED, E_NOT_RESUMED, E_PROTOCOL,
+                  E_SHUTTING_DOWN, E_UNKNOWN_SESSION, HALF_CLOSE, HELLO,
+                  REGISTER, RESUME, ExtendedClient, ExtendedServer, Instance,
+                  Verifier, WireError, is_counted, pattern)
+
+MINUTE = 60000
+
+
+def resumable(site, name="x", who=None, ms=MINUTE, **options):
+    """A remote-client of ours whose session may be resumed."""
+    p = ExtendedClient(site.tunnel, name, instance=who)
+    p.start(resume=ms, **options)
+    p.note = bytearray()
+    return p
+
+
+def taken(instructions, n):
+    """What is counted of n bytes of them: PROTOCOL.md, "On the new
+    carrier"."""
+    counted = 0
+    for raw in instructions:
+        got = min(n, len(raw))
+        n -= got
+        if not is_counted(raw):
+            continue
+        number, = struct.unpack_from(">H", raw)
+        if number == DATA:
+            counted += got if got >= 12 else 0
+        elif number == 0x0300:      # unknown: its payload may be skipped
+            counted += got if got >= 6 else 0
+        elif got == len(raw):
+            counted += got
+    return counted
+
+
+def send_cut(p, instructions, n):
+    """The first n bytes of them, and the carrier is lost."""
+    for raw in instructions:
+        p.send_cut(raw, min(n, len(raw)))
+        n = max(0, n - len(raw))
+    p.drained()
+
+
+def size(instructions):
+    return sum(len(raw) for raw in instructions)
+
+
+class Steady:
+    """A stream that has to go on whatever becomes of its carriers."""
+
+    def __init__(self, t, p, end, stream):
+        self.t, self.p, self.end, self.stream = t, p, end, stream
+        self.n = 0
+
+    def check(self):
+        self.n += 1
+        text = b"steady %08d" % self.n
+        self.end.sendall(text)
+        self.t.eq(self.p.read(self.stream, len(text)), text, "to the peer")
+        self.p.send_data(self.stream, text[::-1])
+        self.t.eq(read_exactly(self.end, len(text)), text[::-1], "back")
+
+
+def steady(t, site, p, name="x"):
+    v = site.visit(name)
+    s = p.accept_stream()
+    out = Steady(t, p, v, s)
+    out.check()
+    return out
+
+
+# ------------------------------------------------- against proxy-server: 220
+
+@scenario(220, "resume: what the remote-client says is cut everywhere")
+def resume_cut_up(t):
+    site = Site(t)
+    p = resumable(site)
+    t.eq(p.resume_ms, MINUTE, "the smaller resume_timeout")
+    bystander = steady(t, site, p)
+    cut, total = 0, 1
+    while cut <= total:
+        v = site.visit()
+        s = p.accept_stream(answer=False)
+        s.answer = CONNECTED
+        s.tx_grant = s.tx_granted = s.open.window
+        s.rx_grant = s.rx_granted = wire.WINDOW
+        p.ping()
+        said = [wire.ack(p.rx_offset), wire.opened(s.identity),
+                wire.control(0x4300, b"local"), wire.data(s.identity, b""),
+                wire.data(s.identity, b"hello world"),
+                wire.control(0x0300, b"skip me"), wire.ack(p.rx_offset),
+                wire.data(s.identity, b"!"), wire.half_close(s.identity)]
+        total = size(said)
+        before = p.tx_offset
+        send_cut(p, said, cut)
+        p.lose(reset=cut % 2 == 1)
+        s.tx, s.tx_end = 12, HALF_CLOSE
+        ins = p.resume()
+        t.eq(ins.offset, before + taken(said, cut),
+             f"the offset that it has taken, cut at {cut}")
+        t.expect_eof(v, b"hello world!", f"cut at {cut}")
+        v.close()
+        bystander.check()
+        cut += 1
+    site.lives()
+    t.eq(len(site.server.log("registered")), 1, "registrations")
+    site.server.wait_log("resumed", attempt=total + 1)
+
+
+@scenario(221, "resume: what the proxy-server says is cut everywhere")
+def resume_cut_down(t):
+    site = Site(t)
+    p = resumable(site)
+    bystander = steady(t, site, p)
+    text = b"twenty bytes of text"
+    # InsOpen with its three fields, InsData, InsHalfClose.
+    total = 6 + 16 + 7 + 11 + 11 + 12 + len(text) + 12
+    for again in (False, True):
+        for cut in range(total + 1):
+            p.settle()
+            p.quiet = True
+            place = p.here()
+            p.most = 0
+            v = site.visit()
+            v.sendall(text)
+            v.shutdown(1)
+            p.read_raw(cut)
+            taken_at = p.rx_offset
+            p.lose(reset=cut % 2 == 1)
+            if again:
+                p.back_to(place)
+                t.ok(p.rx_offset <= taken_at, "an offset that went back")
+            p.quiet = False
+            p.resume()
+            s = p.accept_stream()
+            t.eq(p.read_end(s), (text, HALF_CLOSE), f"cut at {cut}")
+            p.send_data(s, b"answer")
+            p.send_half_close(s)
+            t.expect_eof(v, b"answer", f"cut at {cut}")
+            v.close()
+            bystander.check()
+    site.lives()
+    t.ok(len(p.note) == p.rx_offset, "all that came was noted")
+
+
+def echo_streams(p, streams):
+    """Say back what came on them, as far as credit goes."""
+    for s in streams:
+        n = min(len(s.rx), s.tx_grant - s.tx)
+        if n > 0 and not s.over:
+            p.send_data(s, s.rx[:n], flush=False)
+            del s.rx[:n]
+
+
+def exchange(t, sockets, total):
+    """Each sends a pattern and has to get it back; the threads."""
+    def send(number, end):
+        for at in range(0, total, 60000):
+            end.sendall(pattern(number, at, min(60000, total - at)))
+
+    def receive(number, end):
+        verify = Verifier(number)
+        while verify.got < total:
+            verify(end.recv(1 << 16) or t.fail("end of file"))
+    return [t.thread(what, number, end) for number, end in enumerate(sockets)
+            for what in (send, receive)]
+
+
+def lose_at_random(t, rng, p, streams, threads, resume, losses):
+    """Echo until the threads are done; the carrier is lost again and again."""
+    lost = 0
+    p.piece = lambda: rng.choice((1, 7, 100, 5000, 1 << 20))
+    end_at = time.monotonic() + 60 * t.factor
+    while any(thread._thread.is_alive() for thread in threads):
+        t.ok(time.monotonic() < end_at, "the streams stand still")
+        until = p.received + rng.choice((0, 1, 13, 1000, 100000, 1 << 19))
+        for _ in range(rng.choice((1, 5, 20, 50))):
+            if p.received >= until:
+                break
+            p.pump(0.002)
+            echo_streams(p, streams)
+        if lost < losses:
+            lost += 1
+            p.lose(reset=rng.random() < 0.5)
+            resume()
+        else:
+            p.pump(0.01)
+            echo_streams(p, streams)
+    for thread in threads:
+        thread.join()
+    t.ok(lost >= losses // 2, f"only {lost} carriers were lost")
+
+
+@scenario(222, "resume: carriers lost at random under streams both ways")
+def resume_random(t):
+    rng = random.Random(seed_of(t, "lost carriers"))
+    total, losses = scaled(t, 2 * MIB, 100000), scaled(t, 80, 10)
+    site = Site(t)
+    p = resumable(site)
+    visitors = [site.visit() for _ in range(4)]
+    streams = [p.accept_stream() for _ in visitors]
+    # Each visitor's stream is known by its port.
+    streams.sort(key=lambda s: [v.getsockname()[1] for v in visitors].index(
+        s.open.source[1]))
+    threads = exchange(t, visitors, total)
+    lose_at_random(t, rng, p, streams, threads, p.resume, losses)
+    p.piece = None
+    p.settle()
+    site.lives()
+
+
+@scenario(223, "resume: the proxy-server still believes in the old carrier")
+def resume_beside(t):
+    site = Site(t)
+    p = resumable(site)
+    bystander = steady(t, site, p)
+    for how in ("idle", "cut", "behind"):
+        old = p.sock
+        before = p.tx_offset
+        if how == "cut":
+            p.send_cut(wire.data(bystander.stream.identity, b"0123456789"),
+                       17)
+            bystander.stream.tx += 10
+            p.drained()
+        q = p.attempt()
+        ins = q.wait_resumed()
+        t.eq(ins.offset, before + (17 if how == "cut" else 0), how)
+        if how == "behind":
+            # What is said on it now is for nobody.
+            try:
+                old.setblocking(True)
+                old.sendall(wire.data(bystander.stream.identity, b"lost"))
+            except OSError:
+                pass
+        p.take(q, ins)
+        old.settimeout(10 * t.factor)
+        wire.read_all(old)
+        old.close()
+        if how == "cut":
+            t.eq(read_exactly(bystander.end, 10), b"0123456789", how)
+        bystander.check()
+    site.lives()
+    t.eq(site.server.log("session-parked"), [], "parked sessions")
+    t.eq(len(site.server.log("resumed")), 3, "resumed")
+
+
+def bad_attempts(p, other):
+    """(what, code, what the attempt says)."""
+    right = p.attempts + 1
+    good = Instance("x")
+    yield "a proof of zeros", E_NOT_RESUMED, dict(proof=bytes(32))
+    yield "another secret", E_NOT_RESUMED, dict(secret=other.secret)
+    yield "another start", E_NOT_RESUMED, dict(start=1 << 40)
+    yield ("another server's instance", E_NOT_RESUMED,
+           dict(server_instance=bytes(16)))
+    yield "attempt 0", E_NOT_RESUMED, dict(attempt=0)
+    yield "the last attempt", E_NOT_RESUMED, dict(attempt=p.attempts)
+    yield "an old attempt", E_NOT_RESUMED, dict(attempt=p.attempts - 1)
+    for offset in (p.ack_sent - 1, 0, p.rx_offset + 1, 1 << 63,
+                   (1 << 64) - 1):
+        yield (f"offset {offset}", E_NOT_RESUMED,
+               dict(attempt=right, offset=offset))
+    yield "another name", E_UNKNOWN_SESSION, dict(attempt=right, name="y")
+    yield "no name at all", E_UNKNOWN_SESSION, dict(attempt=right,
+                                                    name="nobody")
+    yield ("another instance", E_NOT_RESUMED,
+           dict(attempt=right, instance=good.instance))
+    for session in (0, p.session + 1000, (1 << 64) - 1):
+        yield (f"session {session}", E_UNKNOWN_SESSION,
+               dict(attempt=right, session=session))
+    yield ("a session of another remote", E_UNKNOWN_SESSION,
+           dict(attempt=right, session=other.session))
+    yield ("... and its secret", E_UNKNOWN_SESSION,
+           dict(attempt=right, session=other.session, secret=other.secret))
+
+
+@scenario(224, "resume: attempts that are refused harm no session")
+def resume_refused(t):
+    site = Site(t, "x", "y")
+    p, other = resumable(site), resumable(site, "y")
+    live = [steady(t, site, p), steady(t, site, other, "y")]
+    for _ in range(3):
+        p.lose()
+        p.resume()
+        live[0].check()
+    # What came is acknowledged, so what is before it was let go of.
+    p.ping()
+    found = Findings()
+    count = 0
+    for parked in (False, True):
+        cases = list(bad_attempts(p, other))
+        for what, code, values in cases:
+            count += 1
+            found.run(f"{what}, parked {parked}",
+                      lambda: p.refused(code, **values))
+            live[1].check()
+            if not parked:
+                live[0].check()
+                p.ping()
+        # The last one that is right, and then once more the same.
+        if parked:
+            break
+        p.lose()
+    for bit in range(0, 256, 5):
+        found.run(f"bit {bit} of a proof", lambda: p.refused(
+            E_NOT_RESUMED, attempt=p.attempts + 1,
+            proof=lambda _, right: (int.from_bytes(right, "big") ^ 1 << bit
+                                    ).to_bytes(32, "big")))
+    found.run("the proxy-server's proof", lambda: p.refused(
+        E_NOT_RESUMED, attempt=p.attempts + 1, proof=lambda q, _: wire.proof(
+            p.secret, True, *q.proof_input, p.tx_offset)))
+    found.run("a proof for other nonces", lambda: p.refused(
+        E_NOT_RESUMED, attempt=p.attempts + 1, proof=lambda q, _: wire.proof(
+            p.secret, False, *q.proof_input[:5], q.nonce, q.nonce,
+            *q.proof_input[7:])))
+    ins = p.resume()
+    live[0].check()
+    found.run("taken before", lambda: p.refused(E_NOT_RESUMED))
+    live[0].check()
+    t.ok(ins.offset > 0, "an offset")
+    # A session of the same instance; one that cannot be resumed; one that is
+    # over.
+    second = resumable(site, who=p.who)
+    found.run("the secret of the other session", lambda: second.refused(
+        E_NOT_RESUMED, attempt=1, secret=p.secret))
+    plain = ExtendedClient(site.tunnel, instance=p.who, start=True)
+    t.eq((plain.resume_ms, plain.secret), (0, None), "InsRegistered")
+    found.run("one that is not resumable", lambda: plain.refused(
+        E_NOT_RESUMED, attempt=1, secret=bytes(32)))
+    second.send(wire.end(E_SHUTTING_DOWN))
+    second.finish()
+    second.expect_closed()
+    site.server.wait_log("session-ended", session=second.session)
+    found.run("one that is over",
+              lambda: second.refused(E_UNKNOWN_SESSION, attempt=1))
+    for one in live:
+        one.check()
+    found.check(t, count)
+    t.eq(len(site.server.log("session-ended")), 1, "sessions that ended")
+
+
+@scenario(225, "resume: answers are lost, and the next attempt goes on")
+def resume_answer_lost(t):
+    site = Site(t)
+    p = resumable(site)
+    bystander = steady(t, site, p)
+    s = bystander.stream
+    for turn in range(12):
+        text = b"turn %06d" % turn
+        bystander.end.sendall(text)
+        s.tx += len(text)
+        p.send_cut(wire.data(s.identity, text[::-1]),
+                   (0, 11, 12, 13, 21)[turn % 5])
+        if turn % 2:
+            p.lose()
+        for lost in range(turn % 4):
+            q = p.attempt()
+            if lost % 2:
+                # It is taken, and nobody reads the answer.
+                q.drained()
+                q.abort()
+            else:
+                q.wait_resumed()
+                q.shut()
+        p.resume()
+        t.eq(p.read(s, len(text)), text, "to the peer")
+        t.eq(read_exactly(bystander.end, len(text)), text[::-1],
+             "to the visitor")
+        bystander.check()
+    site.lives()
+
+
+@scenario(226, "resume: a storm of bad attempts")
+def resume_storm(t):
+    site = Site(t, "x", "y", bystander=True)
+    p, other = resumable(site), resumable(site, "y")
+    live = [steady(t, site, p), steady(t, site, other, "y")]
+    p.ping()
+    other.lose()
+    victims = (p, other)
+    done = []
+
+    def storm(seed):
+        rng = random.Random(seed)
+        for n in range(scaled(t, 120, 20)):
+            victim = rng.choice(victims)
+            q = ExtendedClient(site.tunnel, instance=Instance(
+                victim.who.name))
+            q.hello_()
+            q.wait_hello()
+            q.send(wire.resume(
+                victim.who.name, rng.choice((victim.who.instance,
+                                             rng.randbytes(16))),
+                rng.randrange(1, 1 << 40), 0,
+                victim.session + rng.choice((0, 0, 0, 7)),
+                rng.choice((1, 2, 1 << 40, (1 << 64) - 1)),
+                rng.choice((victim.rx_offset, 0, rng.randrange(1 << 64))),
+                rng.randbytes(32)))
+            if n % 4 == 3:
+                q.abort()
+                continue
+            q.expect_end((E_NOT_RESUMED, E_UNKNOWN_SESSION))
+            q.shut()
+            done.append(n)
+    threads = [t.thread(storm, seed) for seed in range(4)]
+    while any(thread._thread.is_alive() for thread in threads):
+        live[0].check()
+        site.check()
+    for thread in threads:
+        thread.join()
+    t.ok(len(done) >= scaled(t, 200, 40), f"{len(done)} were refused")
+    other.resume()
+    p.lose()
+    p.resume()
+    for one in live:
+        one.check()
+    site.lives()
+    site.memory.check(16, "a storm of attempts")
+
+
+@scenario(227, "resume: the smaller resume_timeout holds; 0 is none")
+def resume_timeouts(t):
+    for theirs, ours, both in (("60s", 5000, 5000), ("700ms", MINUTE, 700),
+                               ("60s", 700, 700), ("60s", 0, 0),
+                               ("0s", MINUTE, 0)):
+        site = Site(t, more=f"resume_timeout: {theirs}\n")
+        p = resumable(site, ms=ours)
+        t.eq(p.resume_ms, both, f"{theirs} and {ours} ms")
+        t.eq(p.secret is None, both == 0, "a secret")
+        if both == 5000:
+            continue
+        v = site.visit()
+        p.accept_stream()
+        before = time.monotonic()
+        p.lose()
+        t.expect_reset(v, f"{theirs} and {ours} ms")
+        took = time.monotonic() - before
+        t.ok(took >= both / 1000 - 0.01, f"reset after {took} s")
+        ended = site.server.wait_log("session-ended")
+        if both:
+            t.eq(ended["reason"], "not resumed within resume_timeout", "why")
+        t.eq(len(site.server.log("session-parked")), int(both > 0), "parked")
+        p.refused(E_UNKNOWN_SESSION, attempt=1, secret=p.secret or bytes(32))
+
+
+@scenario(228, "resume: a peer that never acknowledges gets resume_memory")
+def resume_retention(t):
+    site = Site(t, more="resume_memory: 1MiB\nheartbeat_interval: 300ms\n"
+                "log_level: debug\n")
+    p = resumable(site)
+    v, s = site.visit(), p.accept_stream(answer=False)
+    sunk = Verifier(3)
+    s.sink = sunk
+    p.send_opened(s, window=1 << 40)
+    site.memory = Memory(t, site.server)
+    total, first = 24 * MIB, 8 * MIB
+
+    def send():
+        for at in range(0, total, 1 << 18):
+            v.sendall(pattern(3, at, min(1 << 18, total - at)))
+    sender = t.thread(send)
+
+    def stands():
+        """No byte of data for as long as three heartbeats."""
+        got, since = -1, time.monotonic()
+        while time.monotonic() - since < 1.0:
+            p.pump(0.02)
+            if sunk.got != got:
+                got, since = sunk.got, time.monotonic()
+            t.ok(got - first <= 2 * MIB, f"{got} bytes, {p.ack_sent} "
+                 f"acknowledged")
+        return got
+    # It begins well, so that as much may be on its way as ever.
+    p.until(lambda: sunk.got >= first, "what it acknowledges", 30)
+    p.auto_ack = False
+    first = sunk.got
+    t.ok(stands() >= first, "what it does not acknowledge")
+    # Control instructions pass: pings both ways, opens, ends.
+    for _ in range(3):
+        p.ping()
+        v2, s2 = site.visit(), p.accept_stream()
+        p.send_data(s2, b"answer")
+        p.send_half_close(s2)
+        t.expect_eof(v2, b"answer")
+        v2.close()
+    t.ok(len(p.pings) >= 1, "heartbeats")
+    # All of it can be had again.
+    place = p.rx_offset
+    p.lose()
+    p.resume()
+    stands()
+    t.ok(p.rx_offset >= place, "the offset")
+    site.memory.check(16, "a peer that never acknowledges")
+    p.auto_ack = True
+    p.send(wire.ack(p.rx_offset))
+    p.ack_sent = p.rx_offset
+    p.until(lambda: sunk.got == total, "all of it", 30)
+    sender.join()
+    site.memory.check(16, "the rest of it")
+
+
+def resume_of(fields, extra=b""):
+    return wire.control(RESUME, b"".join(
+        wire.field(k, v) for k, v in fields.items()) + extra)
+
+
+@scenario(229, "resume: malformed ones, and those out of place")
+def resume_malformed(t):
+    site = Site(t, bystander=True)
+    p = resumable(site)
+    bystander = steady(t, site, p)
+
+    def right():
+        f = fields_of()
+        f.update({wire.F_RESUME_SESSION: wire.u64(p.session),
+                  wire.F_ATTEMPT: wire.u64(1), wire.F_OFFSET: wire.u64(0),
+                  wire.F_PROOF: bytes(32)})
+        return f
+    cases = []
+    for kind in right():
+        f = right()
+        del f[kind]
+        cases.append((f"field {kind} is missing", resume_of(f)))
+        cases.append((f"field {kind} twice", resume_of(
+            right(), wire.field(kind, right()[kind]))))
+        if kind == wire.F_NAME:
+            continue
+        for n in (0, len(right()[kind]) - 1, len(right()[kind]) + 1):
+            f = right()
+            f[kind] = bytes(n)
+            cases.append((f"field {kind} of {n} bytes", resume_of(f)))
+    for cut in (b"\0", b"\0\xff\0\1", wire.field(0x8123)):
+        cases.append((f"fields and {cut.hex()}", resume_of(right(), cut)))
+    cases.append(("settled", resume_of(right() | {
+        wire.F_SETTLED: wire.u64(1)})))
+    cases.append(("too long", wire.control(RESUME, b"", 16385)))
+    cases.append(("InsResumed", wire.resumed(0, bytes(32))))
+    cases.append(("go-away", wire.go_away(9)))
+    found = Findings()
+    for what, raw in cases:
+        q = ExtendedClient(site.tunnel)
+        q.hello_()
+        q.wait_hello()
+        q.raw(raw)
+        found.run(what, q.expect_end, E_PROTOCOL, 5)
+        q.shut()
+    for what, raw in (("InsResume", resume_of(right())),
+                      ("InsResumed", wire.resumed(0, bytes(32)))):
+        q = resumable(site, who=p.who)
+        q.raw(raw)
+        found.run(f"{what} in a session", q.expect_end, E_PROTOCOL, 5)
+        q.shut()
+    q = ExtendedClient(site.tunnel)
+    q.raw(resume_of(right()))
+    q.expect_closed()
+    # Unknown fields are skipped, and the list of those held is heeded.
+    p.lose()
+    p.take(q := p.attempt(extra=wire.field(0x0123, b"x") * 2),
+           q.wait_resumed())
+    bystander.check()
+    found.check(t, len(cases) + 2)
+    site.check()
