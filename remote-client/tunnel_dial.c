@@ -126,6 +126,19 @@ on_other_version(struct tunnel *t)
 	    "update it, or the one that `server` names");
 }
 
+/* An answer to what was not asked. */
+static void
+on_misplaced(struct tunnel *t, const char *why)
+{
+	uint8_t buf[INS_ENCODE_MAX];
+
+	dial_say(&t->dial, buf,
+	    ins_end_encode(buf, sizeof(buf), INS_END_PROTOCOL, why));
+	dial_stop(&t->dial);
+	tunnel_slow_down(t);
+	tunnel_failed(t, why);
+}
+
 static bool
 on_hello(struct dial *d, const struct ins_hello *hello)
 {
@@ -198,6 +211,10 @@ on_registered(struct dial *d, const struct ins_registered *g)
 	const uint8_t *rest;
 	size_t nrest;
 
+	if (t->session != NULL) {
+		on_misplaced(t, "InsRegistered as an answer to InsResume");
+		return;
+	}
 	note_server(t, g);
 	config = tunnel_session_config(t, g->session);
 	if (!is_classic(t))
@@ -240,11 +257,16 @@ on_resumed(struct dial *d, const struct ins_resumed *m)
 {
 	struct tunnel *t = of(d);
 	const struct config *c = t->worker->config;
-	struct ins_proof in = proof_of(t);
+	struct ins_proof in;
 	struct carrier *carrier;
 	const uint8_t *rest;
 	size_t nrest;
 
+	if (t->session == NULL) {
+		on_misplaced(t, "InsResumed as an answer to InsRegister");
+		return;
+	}
+	in = proof_of(t);
 	in.server_offset = m->offset;
 	if (!proof_check(t->with.secret, true, &in, m->proof) ||
 	    !session_resumable(t->session, m->offset)) {
