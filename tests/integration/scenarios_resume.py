@@ -5,16 +5,15 @@ those of wire.py, written from protocol/PROTOCOL.md alone.
 """
 import random
 import struct
-import threading
 import time
 
 import wire
 from harness import read_exactly, scenario
-from scenarios_wire import (KIB, MIB, TARGET, Findings, Memory, Site, echo,
+from scenarios_wire import (MIB, Far, Findings, Memory, Site, echo,
                             fields_of, scaled, seed_of)
 from wire import (CONNECTED, DATA, E_FINISHED, E_NOT_RESUMED, E_PROTOCOL,
-                  E_SHUTTING_DOWN, E_UNKNOWN_SESSION, HALF_CLOSE, HELLO,
-                  REGISTER, RESUME, ExtendedClient, ExtendedServer, Instance,
+                  E_SHUTTING_DOWN, E_UNKNOWN_SESSION, HALF_CLOSE, REGISTER,
+                  RESUME, ExtendedClient, ExtendedServer, Instance, Listener,
                   Verifier, WireError, is_counted, pattern)
 
 MINUTE = 60000
@@ -576,3 +575,462 @@ def resume_malformed(t):
     bystander.check()
     found.check(t, len(cases) + 2)
     site.check()
+
+
+# -------------------------------------------------- against remote-client: 230
+
+def resumable_far(far, ms=MINUTE, timeout=10):
+    """The next registration of a remote-client, which may be resumed."""
+    p = far.server.accept_raw(timeout).handshake(timeout, ms)
+    p.note = bytearray()
+    return p
+
+
+def next_dial(server, timeout=10, **hello):
+    """A dial of a remote-client, and what it says after the hellos; None:
+    it hung up.  hello: what ours says instead of the truth."""
+    q = server.accept_raw(timeout)
+    q.wait_hello(timeout)
+    q.hello_(**hello)
+    try:
+        return q, q.next(timeout)
+    except WireError:
+        if q.closed is None:
+            raise
+        q.shut()
+        return q, None
+
+
+def admit(q, ins, ms=MINUTE):
+    """Answer a registration."""
+    q.registration = ins
+    q.registered_(resume=ms)
+    return q
+
+
+def far_steady(t, p, app):
+    """A stream to the application whose listener is app."""
+    s = p.open(wire.target_port(app.port))
+    end = app.accept()
+    end.settimeout(20 * t.factor)
+    t.eq(p.wait_answer(s), CONNECTED, "the answer")
+    out = Steady(t, p, end, s)
+    out.check()
+    return out
+
+
+@scenario(230, "resume: what a server says is cut everywhere")
+def resume_far_cut_up(t):
+    far, app = Far(t), Listener()
+    p = resumable_far(far)
+    t.eq(p.registration.resume, MINUTE, "what InsRegister says")
+    bystander = far_steady(t, p, app)
+    cut, total = 0, 1
+    while cut <= total:
+        p.ping()
+        identity = p.next_identity
+        p.next_identity += 1
+        s = p.streams[identity] = wire.Stream(identity, True, wire.WINDOW,
+                                              wire.BEFORE_ANSWER)
+        said = [wire.ack(p.rx_offset), wire.open_(identity, wire.target_port(
+                    app.port)), wire.control(0x4300, b"local"),
+                wire.data(identity, b""), wire.data(identity, b"hello world"),
+                wire.control(0x0300, b"skip me"), wire.ack(p.rx_offset),
+                wire.data(identity, b"!"), wire.half_close(identity)]
+        total = size(said)
+        before = p.tx_offset
+        send_cut(p, said, cut)
+        p.lose(reset=cut % 2 == 1)
+        s.tx, s.tx_end = 12, HALF_CLOSE
+        ins = p.resume(far.server)
+        t.eq(ins.offset, before + taken(said, cut),
+             f"the offset that it has taken, cut at {cut}")
+        end = app.accept()
+        t.expect_eof(end, b"hello world!", f"cut at {cut}")
+        end.sendall(b"answer")
+        end.close()
+        t.eq(p.read_end(s), (b"answer", HALF_CLOSE), f"cut at {cut}")
+        bystander.check()
+        cut += 1
+    t.ok(not app.waiting(), "an open that came twice")
+    t.eq(len(far.client.log("registered")), 1, "registrations")
+
+
+@scenario(231, "resume: what the remote-client says is cut everywhere")
+def resume_far_cut_down(t):
+    far, app = Far(t), Listener()
+    p = resumable_far(far)
+    bystander = far_steady(t, p, app)
+    text = b"twenty bytes of text"
+    # InsOpened, InsData, InsHalfClose.
+    for again in (False, True):
+        for cut in range(6 + 15 + 12 + len(text) + 12 + 1):
+            p.settle()
+            p.quiet = True
+            place = p.here()
+            p.most = 0
+            s = p.open(wire.target_port(app.port))
+            place[4][s.identity] = dict(s.__dict__)
+            place[4][s.identity]["rx"] = bytearray()
+            end = app.accept()
+            end.sendall(text)
+            end.shutdown(1)
+            p.read_raw(cut)
+            p.lose(reset=cut % 2 == 1)
+            if again:
+                p.back_to(place)
+            p.quiet = False
+            p.resume(far.server)
+            t.eq(p.read_end(s), (text, HALF_CLOSE), f"cut at {cut}")
+            p.send_data(s, b"answer")
+            p.send_half_close(s)
+            t.expect_eof(end, b"answer", f"cut at {cut}")
+            end.close()
+            bystander.check()
+    t.ok(len(p.note) == p.rx_offset, "all that came was noted")
+
+
+class Driver:
+    """Writes a pattern to a stream and checks what comes back."""
+
+    def __init__(self, p, stream, seed, total):
+        self.p, self.stream, self.seed, self.total = p, stream, seed, total
+        stream.sink = self.back = Verifier(seed)
+
+    def turn(self):
+        s = self.stream
+        n = min(s.tx_grant - s.tx, self.total - s.tx, 30000)
+        if n > 0:
+            self.p.send_data(s, pattern(self.seed, s.tx, n), flush=False)
+
+
+@scenario(232, "resume: a server's carriers lost at random under streams")
+def resume_far_random(t):
+    rng = random.Random(seed_of(t, "lost carriers"))
+    total, losses = scaled(t, 8 * MIB, MIB), scaled(t, 60, 6)
+    far, app = Far(t), t.app(echo)
+    p = resumable_far(far)
+    drivers = [Driver(p, p.connect(app.port), i, total) for i in range(4)]
+    p.piece = lambda: rng.choice((1, 100, 5000, 1 << 16, 1 << 20))
+    lost, end_at = 0, time.monotonic() + 60 * t.factor
+    while any(d.back.got < total for d in drivers):
+        t.ok(time.monotonic() < end_at, "the streams stand still")
+        p.most = rng.choice((0, 1, 13, 1000, 20000, 60000, 100000)) \
+            if lost < losses else None
+        for _ in range(rng.choice((1, 5, 20, 50))):
+            if p.most == 0:
+                break
+            p.pump(0.002)
+            if len(p.out) < MIB:
+                for d in drivers:
+                    d.turn()
+        if lost < losses:
+            lost += 1
+            p.lose(reset=rng.random() < 0.5)
+            p.resume(far.server)
+    t.ok(lost >= losses // 4, f"only {lost} carriers were lost")
+    p.piece = None
+    p.settle()
+    t.eq(far.client.log("session-ended"), [], "sessions that ended")
+
+
+@scenario(233, "resume: answers that prove nothing, or never come")
+def resume_far_answers(t):
+    far, app = Far(t), Listener()
+    p = resumable_far(far)
+    bystander = far_steady(t, p, app)
+
+    def say(offset=0, make=lambda right: right):
+        """An answer with another offset, or another proof."""
+        def how(q, at):
+            at += offset
+            right = wire.proof(p.secret, True, *q.proof_input, at)
+            q.push(wire.resumed(at, make(right)))
+            q.flush()
+            q.expect_closed()
+        return how
+
+    def flip(right):
+        return bytes([right[0] ^ 1]) + right[1:]
+
+    def told(q, raw):
+        """It is told that this is wrong."""
+        q.halted = False
+        q.raw(raw)
+        q.expect_end(E_PROTOCOL)
+
+    def mirror(q, at):
+        """The remote-client's own proof."""
+        q.push(wire.resumed(at, wire.proof(p.secret, False,
+                                           *q.proof_input)))
+        q.flush()
+        q.expect_closed()
+    cases = {
+        "closed": lambda q, at: q.shut(),
+        "reset": lambda q, at: q.abort(),
+        "a wrong proof": say(make=flip),
+        "no proof": say(make=lambda right: bytes(32)),
+        "its own proof": mirror,
+        "one byte more than was sent": say(offset=1),
+        "less than was acknowledged": say(offset=-1),
+        "nothing at all": lambda q, at: say(offset=-at)(q, at),
+        "InsRegistered": lambda q, at: told(q, wire.registered(7)),
+        "malformed": lambda q, at: told(q, wire.control(wire.RESUMED)),
+        "a cut answer": lambda q, at: (q.raw(wire.resumed(at, bytes(
+            32))[:-1]), q.finish(), q.expect_closed()),
+    }
+    found = Findings()
+    for what, answer in cases.items():
+        p.ping()
+        p.lose()
+        q = far.server.accept_raw()
+        p.asked(q)
+        found.run(what, answer, q, p.rx_offset)
+        q.shut()
+        # The one behind it is right: a new attempt, the same session.
+        p.resume(far.server)
+        found.run(what, bystander.check)
+    found.check(t, len(cases))
+    t.eq(len(far.client.log("registered")), 1, "registrations")
+    t.eq(far.client.log("session-ended"), [], "sessions that ended")
+    # The other way round: a registration that is answered like a resume.
+    far = Far(t)
+    q, _ = next_dial(far.server)
+    q.raw(wire.resumed(0, bytes(32)))
+    q.expect_end(E_PROTOCOL)
+    resumable_far(far).ping()
+
+
+@scenario(234, "resume: one that is refused is tried again beside another")
+def resume_far_refused(t):
+    far, app = Far(t), Listener()
+    p = resumable_far(far)
+    bystander = far_steady(t, p, app)
+    for code in (E_UNKNOWN_SESSION, E_NOT_RESUMED):
+        p.lose()
+        q = far.server.accept_raw()
+        p.asked(q)
+        q.send(wire.end(code))
+        q.finish()
+        q.expect_closed()
+        # It registers at once, and goes on trying.
+        beside = None
+        for _ in range(20):
+            q, ins = next_dial(far.server)
+            if ins.number == REGISTER:
+                t.eq(beside, None, "one more registration")
+                t.ok(p.session in ins.held, "it is still held")
+                beside = admit(q, ins)
+                two = far_steady(t, beside, app)
+            elif beside is None:
+                q.send(wire.end(code))
+                q.finish()
+                q.expect_closed()
+            else:
+                break
+        t.eq(ins.number, RESUME, "it is tried again")
+        q.shut()
+        p.resume(far.server)
+        bystander.check()
+        # The one made meanwhile has done its part.
+        beside.until(lambda: beside.away, "InsGoAway on the other")
+        two.check()
+        two.end.close()
+        t.eq(beside.read_end(two.stream)[1], HALF_CLOSE, "its end")
+        beside.send_half_close(two.stream)
+        beside.settle()
+        beside.send(wire.end(E_FINISHED))
+        beside.finish()
+        beside.expect_closed()
+        bystander.check()
+    far.client.wait_log("session-ended", count=2)
+    t.ok(not far.server.waiting(), "no further dial")
+
+
+@scenario(235, "resume: what a remote-client keeps, and for how long")
+def resume_far_timeouts(t):
+    for theirs, ours in (("60s", 0), ("0s", 0), ("700ms", MINUTE),
+                         ("60s", 700), ("700ms", -1)):
+        far, app = Far(t, f"resume_timeout: {theirs}\n"), Listener()
+        p = resumable_far(far, abs(ours) * 1000 if ours < 0 else ours)
+        t.eq(p.registration.resume, {"60s": MINUTE, "0s": 0,
+                                     "700ms": 700}[theirs], "InsRegister")
+        bystander = far_steady(t, p, app)
+        p.lose()
+        before = time.monotonic()
+        if ours == 0:
+            t.expect_reset(bystander.end, f"{theirs}, {ours}")
+            q, ins = next_dial(far.server)
+            t.eq((ins.number, ins.held), (REGISTER, []), "the next dial")
+            continue
+        if ours < 0:
+            # As long as its InsResume is not answered it waits.
+            q = far.server.accept_raw()
+            ins = p.asked(q)
+            t.stays(lambda: not far.client.log("session-ended"), 1.2,
+                    "it waits for the answer")
+            p.answer(q, ins)
+            bystander.check()
+            continue
+        while not far.client.log("session-ended"):
+            t.ok(time.monotonic() < before + 20 * t.factor, "it never ends")
+            if not far.server.waiting():
+                time.sleep(0.01)
+                continue
+            q = far.server.accept_raw()
+            try:
+                q.wait_hello()
+                q.hello_()
+                if q.next().number == REGISTER:
+                    break
+            except WireError:
+                pass
+            q.shut()
+        t.expect_reset(bystander.end, f"{theirs}, {ours}")
+        took = time.monotonic() - before
+        t.ok(took >= 0.69, f"over after {took} s")
+        t.eq(far.client.wait_log("session-ended")["reason"],
+             "not resumed within resume_timeout", "why")
+
+
+@scenario(236, "resume: a proxy-server that was restarted, and another one")
+def resume_far_other(t):
+    far, app = Far(t), Listener()
+    p = resumable_far(far)
+    bystander = far_steady(t, p, app)
+    # A later start: that run of it is dead.
+    far.server.start += 1
+    p.lose()
+    while True:
+        q, ins = next_dial(far.server)
+        if ins is not None:
+            break
+    t.eq((ins.number, ins.held), (REGISTER, []), "the next dial")
+    t.expect_reset(bystander.end, "its application")
+    far.client.wait_log("session-ended",
+                        reason="the proxy-server was restarted")
+    p = admit(q, ins)
+    bystander = far_steady(t, p, app)
+    # Another instance at the address: there as well, meanwhile.
+    other = bytes(range(16))
+    p.lose()
+    for _ in range(20):
+        q, ins = next_dial(far.server, instance=other, start=7)
+        if ins is not None:
+            break
+    t.eq((ins.number, ins.held), (REGISTER, []), "what it says to another")
+    beside = admit(q, ins)
+    two = far_steady(t, beside, app)
+    # It goes on to try, and is not shown its secrets.
+    for _ in range(2):
+        q, ins = next_dial(far.server, instance=other, start=7)
+        t.eq(ins, None, "what it says to another")
+    p.resume(far.server)
+    bystander.check()
+    beside.until(lambda: beside.away, "InsGoAway on the other")
+    two.check()
+    beside.send_close(two.stream)
+    beside.settle()
+    beside.send(wire.end(E_FINISHED))
+    beside.finish()
+    beside.expect_closed()
+    bystander.check()
+    far.client.wait_log("session-ended", count=2)
+
+
+@scenario(237, "resume: a list of servers; the first one's session after a "
+          "detour")
+def resume_far_list(t):
+    first, second, app = ExtendedServer(t.port()), ExtendedServer(), \
+        Listener()
+    listed = f"[127.0.0.1:{first.port}, 127.0.0.1:{second.port}]"
+    client = t.client(t.client_yaml(listed, "tunnels: 1\nworkers: 1",
+                                    remote="x"))
+    p = first.accept_peer(resume=MINUTE)
+    bystander = far_steady(t, p, app)
+    # The first is away: what it holds waits, and visitors have the second.
+    first.shut()
+    p.lose()
+    detour = second.accept_peer(resume=MINUTE)
+    t.eq(detour.registration.held, [], "what is held of the second")
+    two = far_steady(t, detour, app)
+    bystander.end.sendall(b"meanwhile")
+    back = ExtendedServer(first.port)
+    back.instance, back.start = first.instance, first.start
+    ins = p.resume(back)
+    t.eq(ins.held, [p.session], "what is held of the first")
+    t.eq(p.read(bystander.stream, 9), b"meanwhile", "what waited")
+    bystander.check()
+    detour.until(lambda: detour.away, "InsGoAway on the detour")
+    two.check()
+    two.end.close()
+    detour.read_end(two.stream)
+    detour.send_half_close(two.stream)
+    detour.settle()
+    detour.send(wire.end(E_FINISHED))
+    detour.finish()
+    detour.expect_closed()
+    client.wait_log("session-ended")
+    bystander.check()
+    t.ok(not second.waiting() and not back.waiting(), "no further dial")
+    # The first was never there: the second is next, without a pause.
+    back.shut()
+    t.client(t.client_yaml(listed, "tunnels: 1\nworkers: 1", remote="y"))
+    second.accept_peer().ping()
+
+
+@scenario(238, "resume: a server that never acknowledges gets resume_memory")
+def resume_far_retention(t):
+    far, app = Far(t, "resume_memory: 1MiB\nheartbeat_interval: 300ms\n"), \
+        Listener()
+    p = resumable_far(far)
+    s = p.open(wire.target_port(app.port), window=1 << 40)
+    end = app.accept()
+    end.settimeout(60 * t.factor)
+    sunk = s.sink = Verifier(3)
+    total, first = 24 * MIB, 8 * MIB
+
+    def send():
+        for at in range(0, total, 1 << 18):
+            end.sendall(pattern(3, at, min(1 << 18, total - at)))
+    sender = t.thread(send)
+    p.until(lambda: sunk.got >= first, "what is acknowledged", 30)
+    p.auto_ack = False
+    first = sunk.got
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        p.pump(0.02)
+    t.ok(sunk.got - first <= 2 * MIB, f"{sunk.got - first} bytes without an "
+         f"acknowledgement")
+    stopped = sunk.got
+    p.ping()
+    quick = p.open(wire.target_port(app.port))
+    t.eq(p.wait_answer(quick), CONNECTED, "an open meanwhile")
+    app.accept().close()
+    t.eq(p.read_end(quick)[1], HALF_CLOSE, "its end")
+    p.lose()
+    p.resume(far.server)
+    far.memory.check(16, "a server that never acknowledges")
+    p.auto_ack = True
+    p.until(lambda: sunk.got == total, "all of it", 30)
+    t.ok(stopped < total, "it did not stop")
+    sender.join()
+    far.memory.check(16, "the rest of it")
+
+
+@scenario(239, "resume: pauses of a remote-client that nobody answers")
+def resume_far_pauses(t):
+    far, app = Far(t), Listener()
+    p = resumable_far(far)
+    bystander = far_steady(t, p, app)
+    p.lose()
+    times = []
+    for _ in range(9):
+        q = far.server.accept_raw()
+        times.append(time.monotonic())
+        q.abort()
+    gaps = [b - a for a, b in zip(times, times[1:])]
+    t.ok(max(gaps) < 2.5 * t.factor, f"the pauses: {gaps}")
+    t.ok(sum(gaps) > 0.2, f"the pauses: {gaps}")
+    p.resume(far.server)
+    bystander.check()
