@@ -36,6 +36,8 @@ def yaml(t, tunnel, remotes, more=""):
 
 
 def write(t, daemon, text):
+    if "drain_timeout:" not in text:
+        text += "drain_timeout: 0s\n"
     (t.dir / f"{daemon.name}.yaml").write_text(text)
 
 
