@@ -51,6 +51,7 @@ LIB_SRC    := $(wildcard protocol/*.c lib/*/*.c)
 SERVER_SRC := $(wildcard proxy-server/*.c)
 CLIENT_SRC := $(wildcard remote-client/*.c)
 UNIT_SRC   := $(wildcard tests/unit/*.c)
+SIM_SRC    := $(wildcard tests/sim/*.c)
 TOOL_SRC   := $(wildcard tests/support/*.c)
 BENCH_SRC  := $(wildcard bench/*.c bench/load/*.c)
 CHAOS_SRC  := $(wildcard tests/chaos/load/*.c)
@@ -59,6 +60,7 @@ LIB_OBJ    := $(LIB_SRC:%.c=$(BUILD)/obj/%.o)
 SERVER_OBJ := $(SERVER_SRC:%.c=$(BUILD)/obj/%.o)
 CLIENT_OBJ := $(CLIENT_SRC:%.c=$(BUILD)/obj/%.o)
 UNIT_OBJ   := $(UNIT_SRC:%.c=$(BUILD)/obj/%.o)
+SIM_OBJ    := $(SIM_SRC:%.c=$(BUILD)/obj/%.o)
 TOOLS      := $(TOOL_SRC:tests/support/%.c=$(BUILD)/tools/%)
 
 all: $(BUILD)/proxy-server $(BUILD)/remote-client
@@ -89,6 +91,9 @@ UNIT_MODULES := $(filter-out %/main.o,$(SERVER_OBJ)) \
 	$(BUILD)/obj/remote-client/roll.o
 $(BUILD)/unit: $(UNIT_OBJ) $(UNIT_MODULES) $(BUILD)/libtunnel.a
 	$(CC) $(LDFLAGS) -o $@ $^ -lhttp_parser -lcunit $(LDLIBS)
+
+$(BUILD)/sim: $(SIM_OBJ) $(BUILD)/libtunnel.a
+	$(CC) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 -include $(shell find $(BUILD)/obj -name '*.d' 2>/dev/null)
 

@@ -1,0 +1,153 @@
+/*
+ * What holds at any time, and when nothing is left.
+ */
+#include "sim.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+static void
+require(bool ok, struct side *s, const char *what)
+{
+	if (!ok)
+		world_fail(s->world, "%s: %s", side_name(s->index), what);
+}
+
+static void
+check_offsets(struct side *s)
+{
+	struct side *other = &s->world->side[!s->index];
+	struct session_offsets o = session_offsets(s->session), p;
+
+	require(o.acknowledged <= o.sent, s, "acknowledged passes sent");
+	require(o.sent <= s->wire.fixed + s->wire.part_len, s, "sent passes what was said");
+	require(o.acknowledged_to_peer <= o.received, s,
+	    "acknowledges what it has not counted");
+	require(o.received <= other->wire.fixed, s,
+	    "counted what was not said");
+	if (other->session == NULL)
+		return;
+	p = session_offsets(other->session);
+	require(o.acknowledged <= p.received, s,
+	    "takes as acknowledged what the other has not counted");
+}
+
+static void
+check_budgets(struct side *s)
+{
+	const struct budget *b = &s->process;
+
+	require(b->used <= b->limit, s, "its windows pass the budget");
+	require(b->above <= b->limit / 2, s, "its windows pass their half");
+	require(b->above <= b->used, s, "its budgets are at odds");
+	require(b->kept >= s->others_kept, s, "it kept less than nothing");
+}
+
+void
+check_turn(struct side *s)
+{
+	require(!s->orphaned, s, "streams went with a session that did not");
+	check_budgets(s);
+	if (s->session == NULL)
+		return;
+	require(session_is_parked(s->session) == (s->link == NULL), s,
+	    "parked and carrier are at odds");
+	check_offsets(s);
+}
+
+void
+check_deeply(struct world *w)
+{
+	uint64_t windows[2] = {0, 0};
+	size_t streams[2] = {0, 0};
+	struct side *s;
+	struct end *e;
+	unsigned i;
+
+	for (i = 0; i < 2 * w->npairs; i++) {
+		e = &w->pairs[i / 2].end[i % 2];
+		if (!e->attached || e->endpoint.stream == NULL)
+			continue;
+		windows[e->side] += stream_window(e->endpoint.stream);
+		streams[e->side]++;
+	}
+	for (s = w->side; s < w->side + 2; s++) {
+		require(windows[s->index] == s->process.used, s,
+		    "the budget is not what the windows are");
+		if (s->session != NULL)
+			require(session_streams(s->session) <=
+				streams[s->index],
+			    s, "there are more streams than endpoints");
+	}
+}
+
+static void
+check_time_out(struct side *s)
+{
+	uint64_t since = s->world->now - s->parked_at;
+
+	s->world->totals->timed_out++;
+	require(since >= s->config.resume, s,
+	    "it ended while there was time left to resume");
+}
+
+static void
+check_finished(struct side *s)
+{
+	struct side *client = &s->world->side[CLIENT];
+	struct session_offsets o = session_offsets(s->session);
+
+	s->world->totals->finished++;
+	require(s->going || client->going, s, "finished, and nobody said so");
+	require(session_streams(s->session) == 0, s,
+	    "finished with streams left");
+	if (client->session == NULL)
+		return;
+	require(session_offsets(client->session).received == o.sent, s,
+	    "finished before all had arrived");
+	require(session_streams(client->session) == 0, client,
+	    "finished with streams left at the other side");
+}
+
+void
+check_end(struct side *s, unsigned code, const char *why)
+{
+	struct side *other = &s->world->side[!s->index];
+
+	require(s->session != NULL, s, "ended twice");
+	if (s->ending || s->dropping)
+		return;
+	if (strncmp(why, "peer: ", 6) == 0)
+		require(other->session == NULL && other->end_code == code, s,
+		    "told of an end that was not");
+	else if (code == INS_END_SILENT &&
+	    strcmp(why, "not resumed within resume_timeout") == 0)
+		check_time_out(s);
+	else if (code == INS_END_FINISHED && s->index == SERVER)
+		check_finished(s);
+	else if (code != INS_END_NO_RESOURCES || s->heap.failed == 0)
+		world_fail(s->world, "%s: ended (%u): %s", side_name(s->index),
+		    code, why);
+}
+
+void
+check_nothing_left(struct world *w)
+{
+	struct side *s;
+
+	require(w->ports == 0, &w->side[0], "carriers are left");
+	for (s = w->side; s < w->side + 2; s++) {
+		require(list_empty(&s->all), s, "a session is left");
+		require(s->driver.pool.held == 0, s, "buffers are left");
+		require(!driver_has_work(&s->driver), s, "work is left");
+		require(s->driver.timers.root == NULL, s, "timers are left");
+		require(s->process.used == 0, s, "budget is left");
+		require(s->process.above == 0, s, "budget above is left");
+		require(s->process.kept == s->others_kept, s,
+		    "budget of what is kept is left");
+		if (w->failed)
+			return;
+		driver_close(&s->driver);
+		require(s->heap.held == 0, s, "allocations are left");
+	}
+}
