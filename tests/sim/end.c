@@ -260,8 +260,10 @@ tell(struct end *e)
 		edge = e->endpoint.writable = true;
 	if (e->fail && one_in(e->pair->world, 2))
 		edge = e->endpoint.failed = true;
-	if (edge)
-		stream_ready(e->endpoint.stream);
+	if (!edge)
+		return;
+	world_count(e->pair->world);
+	stream_ready(e->endpoint.stream);
 }
 
 static void
@@ -281,6 +283,7 @@ answer(struct end *e)
 	struct pair *p = e->pair;
 
 	p->answered = true;
+	world_count(p->world);
 	TRACE(p->world, "stream %llu is answered",
 	    (unsigned long long)p->identity);
 	if (p->answer == ANSWER_NO || p->answer == ANSWER_NO_LATER) {
@@ -337,7 +340,7 @@ on_tick(struct timer *t)
 
 	if (!e->attached)
 		return;
-	if (!e->connected && e->side != SERVER && e == &e->pair->end[1]) {
+	if (!e->connected) {
 		answer(e);
 		fresh = true;
 	}
@@ -346,7 +349,7 @@ on_tick(struct timer *t)
 	move(e);
 	/* Before the call: what it frees takes the timer along. */
 	if (fresh || (e->slow && e->room < e->chunk) ||
-	    e->sent + e->supply < e->size || (!e->eof && !e->echo))
+	    e->sent + e->supply < e->size)
 		world_after(w, &e->tick,
 		    1 + draw(w, w->calm ? 100 * MS : e->period));
 	tell(e);
@@ -437,7 +440,6 @@ end_open(struct world *w, unsigned side)
 		w->npairs--;
 		return false;
 	}
-	p->opened = true;
 	p->identity = open.identity;
 	w->by_identity[side][open.identity & ~INS_BY_CLIENT] = p;
 	w->totals->streams++;

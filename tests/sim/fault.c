@@ -75,7 +75,7 @@ outage(struct world *w)
 	w->down_until = w->now + draw_wide(w, most + most / 4);
 	TRACE(w, "no network until %llu", (unsigned long long)w->down_until);
 	for (l = w->links; l < w->links + LINKS; l++)
-		if (l->used && !l->cut)
+		if (l->used)
 			link_cut(l, one_in(w, 2));
 }
 
@@ -244,6 +244,7 @@ fault_finish(struct world *w)
 	case 2:
 		outage(w);
 		w->down_until = NEVER;
+		link_lose_all(w);
 		break;
 	default:
 		for (s = w->side; s < w->side + 2; s++) {

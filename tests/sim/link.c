@@ -306,7 +306,7 @@ init_pipe(struct link *l, unsigned side)
 	if (ring == NULL)
 		abort();
 	p->ring = ring;
-	p->cap = l->world->traits.cap;
+	p->cap = l->world->calm ? 65536 : l->world->traits.cap;
 	p->total = p->landed = p->taken = 0;
 	p->cut = NEVER;
 	p->busy_until = 0;
@@ -371,13 +371,14 @@ static void
 cut_pipe(struct pipe *p)
 {
 	struct world *w = p->link->world;
-	uint64_t in_flight = p->total - p->landed;
+	uint64_t in_flight = p->total - p->landed, at = p->landed;
 
-	p->cut = p->landed;
 	if (one_in(w, 3))
-		p->cut += draw(w, in_flight + 1);
+		at += draw(w, in_flight + 1);
 	else if (one_in(w, 2))
-		p->cut += in_flight + draw_wide(w, 300000);
+		at += in_flight + draw_wide(w, 300000);
+	if (at < p->cut)
+		p->cut = at;
 	plan(p);
 }
 
@@ -415,6 +416,17 @@ link_calm(struct link *l)
 			l->end[i].state == LINK_CARRIES) &&
 		    one_in(l->world, 2))
 			world_after(l->world, &l->end[i].notice, 0);
+}
+
+void
+link_lose_all(struct world *w)
+{
+	struct link *l;
+	unsigned i;
+
+	for (l = w->links; l < w->links + LINKS; l++)
+		for (i = 0; i < 2 && l->used; i++)
+			l->pipe[i].cut = l->pipe[i].landed;
 }
 
 void

@@ -177,7 +177,6 @@ struct pair {
 	struct end end[2];	/* 0: opened it */
 	enum end_answer answer;
 	enum ins_outcome outcome;	/* of ANSWER_NO */
-	bool opened;
 	bool arrived;		/* the other side saw the open */
 	bool answered;
 	bool keep;		/* open until the sets were compared */
@@ -251,7 +250,10 @@ struct world {
 	uint64_t down_until;	/* us: no connection until then */
 	bool calm;		/* no more faults */
 	bool closing;		/* those that are kept may end too */
-	uint64_t steps, turns_here;
+	uint64_t steps;		/* events that an engine handled */
+	uint64_t events;
+	uint64_t events_here;	/* without the clock moving */
+	uint64_t quiet_since;	/* us; 0: it is not */
 	size_t ports;		/* that are open */
 	bool failed;
 	bool verbose;
@@ -310,6 +312,13 @@ draw_wide(struct world *w, uint64_t most)
 						      most + 1);
 }
 
+/* An engine has something to handle. */
+static inline void
+world_count(struct world *w)
+{
+	w->steps++;
+}
+
 static inline void
 world_after(struct world *w, struct timer *t, uint64_t us)
 {
@@ -348,6 +357,9 @@ link_cut(struct link *, bool silent);
 /* Faults stop: what is still there is quick, what is lost is noticed. */
 void
 link_calm(struct link *);
+/* Nothing lands any more. */
+void
+link_lose_all(struct world *);
 void
 links_free(struct world *);
 

@@ -77,7 +77,7 @@ grant(struct side *s, struct end *e, uint64_t offset)
 {
 	struct end *sender = other_end(e);
 
-	if (offset < sender->newest)
+	if (offset < sender->grant)
 		world_fail(s->world, "%s: a grant goes back",
 		    side_name(s->index));
 	sender->grant = sender->newest = offset;

@@ -6,7 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-#define TURNS_MAX 200000 /* at one time of the clock: it does not end */
+#define EVENTS_MAX 200000 /* at one time of the clock: it does not end */
+#define QUIET (200 * MS)
+#define EVENTS_STEP 3 /* as many for a step: little is left to happen */
 
 void
 world_fail(struct world *w, const char *format, ...)
@@ -50,6 +52,7 @@ on_turn(struct timer *t)
 {
 	struct side *s = container_of(t, struct side, turn);
 
+	world_count(s->world);
 	driver_run_work(&s->driver);
 	check_turn(s);
 }
@@ -69,9 +72,9 @@ static void
 set_clock(struct world *w, uint64_t at)
 {
 	if (at > w->now) {
-		w->turns_here = 0;
+		w->events_here = 0;
 		w->now = w->side[0].driver.now = w->side[1].driver.now = at;
-	} else if (++w->turns_here > TURNS_MAX)
+	} else if (++w->events_here > EVENTS_MAX)
 		world_fail(w, "the clock stands still");
 }
 
@@ -95,15 +98,16 @@ step(struct world *w)
 	if (at == NEVER)
 		return false;
 	set_clock(w, at);
-	if (first != NULL)
+	if (first != NULL) {
+		world_count(w);
 		timers_run(&first->timers, w->now);
-	else {
+	} else {
 		t = w->timers.root;
 		timer_cancel(&w->timers, t);
 		t->expired(t);
 	}
 	see_to_turns(w);
-	if (++w->steps % 1024 == 0)
+	if (++w->events % 2048 == 0)
 		check_deeply(w);
 	return true;
 }
@@ -129,7 +133,7 @@ init(struct world *w, uint64_t seed)
 	memset(w->by_identity, 0, sizeof(w->by_identity));
 	w->down_until = 0;
 	w->calm = w->closing = w->failed = false;
-	w->steps = w->turns_here = 0;
+	w->steps = w->events = w->events_here = 0;
 	w->ports = 0;
 	w->opens = w->faults = (struct timer){0};
 	for (i = 0; i < LINKS; i++)
@@ -183,6 +187,21 @@ is_quiet(const struct world *w)
 	    o[0].acknowledged == o[0].sent && o[1].acknowledged == o[1].sent;
 }
 
+/* Nothing to do for so long that what is held back would have left. */
+static bool
+is_done(struct world *w)
+{
+	if (!is_settled(w) ||
+	    (w->side[0].session != NULL && w->side[1].session != NULL &&
+		!is_quiet(w))) {
+		w->quiet_since = 0;
+		return false;
+	}
+	if (w->quiet_since == 0)
+		w->quiet_since = w->now;
+	return w->now - w->quiet_since >= QUIET;
+}
+
 static void
 be_calm(struct world *w)
 {
@@ -221,10 +240,8 @@ settle(struct world *w, const char *what)
 {
 	uint64_t until = w->now + patience(w);
 
-	while (!w->failed && !is_over(w) &&
-	    !(is_settled(w) &&
-		(w->side[0].session == NULL || w->side[1].session == NULL ||
-		    is_quiet(w)))) {
+	w->quiet_since = 0;
+	while (!w->failed && !is_over(w) && !is_done(w)) {
 		if (w->now > until)
 			world_fail(w, "%s", what);
 		if (!step(w))
@@ -309,7 +326,8 @@ world_run(struct world *w, uint64_t seed, uint64_t steps, struct totals *totals)
 	traits_draw(w);
 	daemon_start(w);
 	fault_start(w);
-	while (w->steps < steps && !w->failed && !is_over(w))
+	while (w->steps < steps && w->events < EVENTS_STEP * steps &&
+	    !w->failed && !is_over(w))
 		if (!step(w))
 			break;
 	be_calm(w);
