@@ -64,6 +64,7 @@ take_up(struct side *s, struct link_end *e, uint64_t peer_has)
 {
 	struct carrier *carrier = link_carry(e);
 
+	s->parked = false;
 	wire_resume(s, peer_has);
 	session_resume(s->session, carrier, peer_has);
 	pass_rest(s, e);
@@ -149,7 +150,7 @@ client_heard(struct side *s, struct link_end *e)
 			failed(s);
 		return;
 	}
-	if (m.word != WORD_RESUMED || is_forged(s, &m)) {
+	if (m.word != WORD_RESUMED || s->ending || is_forged(s, &m)) {
 		failed(s);
 		return;
 	}
@@ -247,6 +248,7 @@ server_heard(struct side *s, struct link_end *e)
 	check_ask(s, &m);
 	s->attempt = m.attempt;
 	own = session_let_go(s->session);
+	s->parked = true;
 	s->parked_at = w->now;
 	if (!session_is_parked(s->session) || s->link != NULL)
 		world_fail(w, "server: did not let go");
@@ -338,6 +340,7 @@ on_parked(struct session *session, const char *why)
 
 	TRACE(w, "%s: parked: %s", side_name(s->index), why);
 	w->totals->parked++;
+	s->parked = true;
 	s->parked_at = w->now;
 	if (s->link != NULL || s->ending)
 		world_fail(w, "%s: parked with a carrier, or at its end",

@@ -223,7 +223,7 @@ struct side {
 	bool ending;		/* session_end() was called */
 	bool dropping;		/* session_end_all() is at work */
 	bool going;		/* session_go_away() was called */
-	bool resumed;		/* at this moment */
+	bool parked;
 	unsigned end_code;
 	uint64_t attempt;	/* sent last, or taken last */
 
