@@ -6,6 +6,10 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#include "tunnel/path.h"
+
+#define CONTROL_MOST 131072 /* bytes: opens and resets of all streams */
+
 static void
 require(bool ok, struct side *s, const char *what)
 {
@@ -32,6 +36,17 @@ check_offsets(struct side *s)
 	    "takes as acknowledged what the other has not counted");
 }
 
+/* Of what is sent: with one frame more, and control instructions. */
+static uint64_t
+most_kept(const struct side *s)
+{
+	uint64_t most = s->config.resume_memory;
+
+	if (most < PATH_LIMIT_FIRST)
+		most = PATH_LIMIT_FIRST;
+	return most + BUFFER_MAX + CONTROL_MOST;
+}
+
 static void
 check_budgets(struct side *s)
 {
@@ -41,6 +56,8 @@ check_budgets(struct side *s)
 	require(b->above <= b->limit / 2, s, "its windows pass their half");
 	require(b->above <= b->used, s, "its budgets are at odds");
 	require(b->kept >= s->others_kept, s, "it kept less than nothing");
+	require(b->kept - s->others_kept <= most_kept(s), s,
+	    "it keeps more than it may");
 }
 
 void

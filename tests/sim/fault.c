@@ -4,6 +4,11 @@
 #include "sim.h"
 
 #include <stdatomic.h>
+#include <string.h>
+
+#include "tunnel/session_private.h"
+
+#define UNKNOWN 0x0300 /* a number that may be skipped */
 
 enum fault {
 	FAULT_FORGE,		/* bit 0: the client gets wrong answers too */
@@ -16,8 +21,10 @@ enum fault {
 	FAULT_OTHERS,
 	FAULT_REPLACE,
 	FAULT_TRIM,
+	FAULT_UNKNOWN,
 	FAULT_GO_AWAY,
-	FAULT_END,
+	FAULT_END,		/* these three are rare: traits.c */
+	FAULT_STOP,
 	FAULTS,
 };
 
@@ -29,12 +36,14 @@ static const unsigned weights[FAULTS] = {
     [FAULT_OUTAGE] = 4,
     [FAULT_REPLAY] = 10,
     [FAULT_ABORT] = 6,
-    [FAULT_BURST] = 2,
+    [FAULT_BURST] = 8,
     [FAULT_OTHERS] = 6,
     [FAULT_REPLACE] = 10,
     [FAULT_TRIM] = 10,
+    [FAULT_UNKNOWN] = 6,
     [FAULT_GO_AWAY] = 1,
     [FAULT_END] = 1,
+    [FAULT_STOP] = 1,
 };
 
 static struct link *
@@ -120,6 +129,59 @@ end(struct side *s)
 	session_end(s->session, INS_END_SHUTDOWN, "stop");
 }
 
+/* Its process stops: nothing of it is left at once. */
+static void
+stop(struct side *s)
+{
+	TRACE(s->world, "%s stops", side_name(s->index));
+	s->dropping = true;
+	session_end_all(&s->all, INS_END_SHUTDOWN, "stop");
+	if (s->session != NULL || !list_empty(&s->all))
+		world_fail(s->world, "%s: a session is left when it stops",
+		    side_name(s->index));
+}
+
+/* Free what the pool has, so that it asks again; and let that fail. */
+static void
+burst(struct side *s)
+{
+	if (!s->world->traits.starve)
+		return;
+	pool_trim(&s->driver.pool, s->world->now + 2 * POOL_IDLE_US);
+	pool_trim(&s->driver.pool, s->world->now + 4 * POOL_IDLE_US);
+	s->heap.mode = HEAP_BURST;
+	s->heap.n = s->heap.asked + draw_wide(s->world, 30);
+}
+
+/* A later version says what this one does not know. */
+static void
+say_unknown(struct side *s)
+{
+	uint32_t len = (uint32_t)draw_wide(s->world, 1000);
+	bool local = one_in(s->world, 3);
+	uint8_t *p;
+
+	if (s->session == NULL || s->ending)
+		return;
+	if (local && (s->link == NULL || s->session->tx.local_len > 0))
+		return;
+	if (local)
+		len %= LOCAL_MAX / 2;
+	p = local ? s->session->tx.local :
+		    session_control(s->session, len + 6);
+	if (p == NULL)
+		return;
+	memset(p, 0, len + 6);
+	p[0] = (UNKNOWN | (local ? INS_CARRIER_LOCAL : 0)) >> 8;
+	p[4] = (uint8_t)(len >> 8);
+	p[5] = (uint8_t)len;
+	if (local)
+		s->session->tx.local_len = len + 6;
+	else
+		session_control_done(s->session, len + 6);
+	session_wake(s->session);
+}
+
 static enum fault
 draw_fault(struct world *w)
 {
@@ -164,10 +226,7 @@ happen(struct world *w, enum fault fault)
 		abort_some(w);
 		break;
 	case FAULT_BURST:
-		if (!w->traits.starve)
-			break;
-		s->heap.mode = HEAP_BURST;
-		s->heap.n = s->heap.asked + draw_wide(w, 30);
+		burst(s);
 		break;
 	case FAULT_OTHERS:
 		others(s);
@@ -178,11 +237,17 @@ happen(struct world *w, enum fault fault)
 	case FAULT_TRIM:
 		pool_trim(&s->driver.pool, w->now);
 		break;
+	case FAULT_UNKNOWN:
+		say_unknown(s);
+		break;
 	case FAULT_GO_AWAY:
 		go_away(s);
 		break;
 	case FAULT_END:
 		end(s);
+		break;
+	case FAULT_STOP:
+		stop(s);
 		break;
 	case FAULTS:
 		break;
@@ -247,9 +312,7 @@ fault_finish(struct world *w)
 		link_lose_all(w);
 		break;
 	default:
-		for (s = w->side; s < w->side + 2; s++) {
-			s->dropping = true;
-			session_end_all(&s->all, INS_END_SHUTDOWN, "stop");
-		}
+		for (s = w->side; s < w->side + 2; s++)
+			stop(s);
 	}
 }

@@ -127,9 +127,8 @@ run(uint64_t seed, const struct options *o)
 		atomic_fetch_add(&board->totals[i], counts[i]);
 	atomic_fetch_add(ok ? &board->passed : &board->failed, 1);
 	if (!ok)
-		fprintf(stderr, "sim: --seed %llu%s%s: %s\n",
-		    (unsigned long long)seed,
-		    o->steps != STEPS_DEFAULT ? " --steps as here" : "", "",
+		fprintf(stderr, "sim: --seed %llu --steps %llu: %s\n",
+		    (unsigned long long)seed, (unsigned long long)o->steps,
 		    world.what);
 	return ok;
 }

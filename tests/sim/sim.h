@@ -69,6 +69,7 @@ struct wire {
 	uint64_t at;		/* of the next one on this carrier */
 	uint64_t next;		/* the entry that is said again next */
 	uint64_t skip;		/* data to come */
+	bool skip_counted;
 	uint64_t acked;		/* on this carrier */
 	size_t part_len;
 	uint8_t part[PART_MAX];

@@ -83,13 +83,13 @@ traits_draw(struct world *w)
 	    .fault_every = PICK(w, 2 * MS, 50 * MS, 500 * MS, 5 * SECOND),
 	    .breaks = (unsigned)PICK(w, 4, 20, 1 << 30),
 	    .patience = PICK(w, 100 * MS, SECOND, 5 * SECOND),
-	    .faults = (uint32_t)draw(w, 1 << 12),
+	    .faults = (uint32_t)draw(w, 1 << 14),
 	};
 	/* Cuts are what this is about. */
 	if (one_in(w, 2))
 		t->faults |= 2;
 	if (!one_in(w, 4))
-		t->faults &= ~(UINT32_C(3) << 10);
+		t->faults &= ~(UINT32_C(7) << 11);
 	draw_volume(w);
 	draw_config(w);
 	draw_starving(w);

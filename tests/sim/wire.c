@@ -11,6 +11,8 @@
 
 #include "instruction.h"
 
+#define UNKNOWN_HEAD 6
+
 static uint64_t
 number(const uint8_t *p, size_t size)
 {
@@ -183,30 +185,35 @@ note(struct side *s, const struct wire_entry *n)
 	return true;
 }
 
+/* What is counted byte by byte, not when it is whole. */
+static bool
+is_by_piece(const struct ins_head *h)
+{
+	return h->number == INS_DATA || !ins_known(h->number);
+}
+
 static void
 take_counted(struct side *s, const struct ins_head *h, const uint8_t *data,
     size_t used)
 {
-	bool is_data = h->number == INS_DATA;
+	bool is_data = h->number == INS_DATA, by_piece = is_by_piece(h);
 	struct wire_entry n = {
 	    .start = s->wire.at,
 	    .identity = h->identity,
-	    .sum = is_data ? 0 : sum_of(data, used + h->length),
+	    .sum = by_piece ? 0 : sum_of(data, used + h->length),
 	    .size = (uint32_t)used + h->length,
 	    .number = h->number,
 	};
 	bool new = note(s, &n);
 
-	s->wire.at += is_data ? used : n.size;
-	if (is_data)
-		s->wire.skip = h->length;
+	s->wire.at += by_piece ? used : n.size;
 	if (new &&is_data)
 		check_data(s, h->identity, h->length);
-	else if (new)
+	else if (new &&!by_piece)
 		check_control(s, h->number, data + used);
 }
 
-/* One whole instruction, or the head of an InsData; its size, or 0. */
+/* One whole instruction, or the head of one by piece; its size, or 0. */
 static size_t
 take_one(struct side *s, const uint8_t *data, size_t len)
 {
@@ -223,7 +230,7 @@ take_one(struct side *s, const uint8_t *data, size_t len)
 	case INS_OK:
 		break;
 	}
-	if (h.number != INS_DATA && len - used < h.length)
+	if (!is_by_piece(&h) && len - used < h.length)
 		return 0;
 	if (s->wire.ended)
 		world_fail(s->world, "%s: says %s behind InsEnd",
@@ -234,7 +241,11 @@ take_one(struct side *s, const uint8_t *data, size_t len)
 		check_ack(s, number(data + used, 8));
 	else if (h.number == INS_END)
 		s->wire.ended = true;
-	return h.number == INS_DATA ? used : used + h.length;
+	if (!is_by_piece(&h))
+		return used + h.length;
+	s->wire.skip = h.length;
+	s->wire.skip_counted = ins_counted(h.number);
+	return used;
 }
 
 static size_t
@@ -261,7 +272,7 @@ wire_said(struct side *s, const uint8_t *data, size_t len)
 		if (w->skip > 0) {
 			n = len < w->skip ? len : (size_t)w->skip;
 			w->skip -= n;
-			w->at += n;
+			w->at += w->skip_counted ? n : 0;
 		} else if (w->part_len > 0)
 			n = take_part(s, data, len);
 		else {
@@ -279,6 +290,7 @@ wire_resume(struct side *s, uint64_t offset)
 {
 	struct wire *w = &s->wire;
 	const struct wire_entry *e;
+	uint64_t head;
 
 	w->part_len = 0;
 	w->skip = w->acked = 0;
@@ -292,12 +304,15 @@ wire_resume(struct side *s, uint64_t offset)
 	e = &w->log[(w->next - 1) & (w->cap - 1)];
 	if (offset >= e->start + e->size)
 		return;
-	/* All but data is counted whole. */
-	if (e->number != INS_DATA || offset < e->start + INS_DATA_HEAD)
+	/* What is known, but for data, is counted whole. */
+	head = e->number == INS_DATA ? INS_DATA_HEAD : UNKNOWN_HEAD;
+	if ((e->number != INS_DATA && ins_known(e->number)) ||
+	    offset < e->start + head)
 		world_fail(s->world, "%s: goes on at %llu, inside of %s",
 		    side_name(s->index), (unsigned long long)offset,
 		    ins_name(e->number));
 	w->skip = e->start + e->size - offset;
+	w->skip_counted = true;
 }
 
 void
