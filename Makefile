@@ -100,10 +100,26 @@ $(BUILD)/sim: $(SIM_OBJ) $(BUILD)/libtunnel.a
 # Tests.  CHECK_SCALE shrinks the volumes of the integration tests.
 CHECK_SCALE ?= 1
 
-check: check-unit check-integration
+check: check-unit check-sim check-integration
 
 check-unit: $(BUILD)/unit
 	$(SANENV) $(BUILD)/unit $(UNIT_SUITES)
+
+# New seeds, from a random start that is printed; before them those that once
+# found something.
+SIM_SECONDS ?= 3600
+SIM_JOBS    ?= 1
+SIM_FLAGS   ?=
+SIM_RUN = $(SANENV) $(BUILD)/sim --file tests/sim/seeds --jobs $(SIM_JOBS)
+
+sim: $(BUILD)/sim
+	$(SIM_RUN) --seconds $(SIM_SECONDS) $(SIM_FLAGS)
+
+sim-asan:
+	$(MAKE) SAN=asan sim
+
+check-sim: $(BUILD)/sim
+	$(SIM_RUN) --seconds $(if $(filter file,$(origin SIM_SECONDS)),60,$(SIM_SECONDS))
 
 check-integration: all
 	@$(MAKE) --no-print-directory SAN= BUILD=build tools
@@ -115,7 +131,7 @@ check-asan:
 
 # The suites left out here have one thread.
 check-tsan:
-	$(MAKE) SAN=tsan CHECK_SCALE=0.05 \
+	$(MAKE) SAN=tsan CHECK_SCALE=0.05 SIM_SECONDS=2 \
 		UNIT_SUITES="base net connector crew daemon listeners handshake \
 			instruction config http" check
 
@@ -209,7 +225,7 @@ fuzz: fuzzers
 
 # Looks.
 C_SRC := $(LIB_SRC) $(SERVER_SRC) $(CLIENT_SRC) $(BENCH_SRC)
-ALL_C := $(C_SRC) $(UNIT_SRC) $(TOOL_SRC) $(CHAOS_SRC) \
+ALL_C := $(C_SRC) $(UNIT_SRC) $(SIM_SRC) $(TOOL_SRC) $(CHAOS_SRC) \
 	$(wildcard tests/fuzz/*.c)
 
 lint: lint-layers lint-shell lint-man lint-cppcheck lint-tidy
@@ -242,7 +258,7 @@ format:
 	clang-format -i $(ALL_C)
 
 coverage:
-	$(MAKE) SAN=cov CHECK_SCALE=0.05 check
+	$(MAKE) SAN=cov CHECK_SCALE=0.05 SIM_SECONDS=10 check
 	lcov -q --capture --directory build/cov --output-file build/cov/all.info \
 		--rc lcov_branch_coverage=1
 	lcov -q --extract build/cov/all.info '*/protocol/*' '*/lib/*' \
@@ -270,6 +286,7 @@ help:
 	@echo 'make demo           the main job, step by step'
 	@echo 'make check          unit and integration tests'
 	@echo 'make check-asan check-tsan check-oom check-valgrind'
+	@echo 'make sim            SIM_SECONDS of sessions that outlive carriers'
 	@echo 'make fuzz           FUZZ_SECONDS for each fuzz target'
 	@echo 'make bench          beside direct and a plain relay, 5 minutes'
 	@echo 'make bench-full     beside other tunnels and relays as well'
@@ -285,8 +302,8 @@ clean:
 ci-packages:
 
 .DELETE_ON_ERROR:
-.PHONY: all tools check check-unit check-integration check-asan check-tsan \
-	check-oom check-valgrind demo bench-tools bench bench-full bench-long \
-	chaos chaos-load \
+.PHONY: all tools check check-unit check-sim check-integration check-asan \
+	check-tsan check-oom check-valgrind sim sim-asan demo bench-tools \
+	bench bench-full bench-long chaos chaos-load \
 	fuzzers fuzz lint lint-layers lint-shell lint-man lint-cppcheck \
 	lint-tidy format-check format coverage install ci-packages help clean

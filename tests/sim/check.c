@@ -24,7 +24,8 @@ check_offsets(struct side *s)
 	struct session_offsets o = session_offsets(s->session), p;
 
 	require(o.acknowledged <= o.sent, s, "acknowledged passes sent");
-	require(o.sent <= s->wire.fixed + s->wire.part_len, s, "sent passes what was said");
+	require(o.sent <= s->wire.fixed + s->wire.part_len, s,
+	    "sent passes what was said");
 	require(o.acknowledged_to_peer <= o.received, s,
 	    "acknowledges what it has not counted");
 	require(o.received <= other->wire.fixed, s,

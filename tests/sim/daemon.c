@@ -14,7 +14,7 @@ enum word { WORD_RESUME = 'R', WORD_RESUMED = 'A', WORD_REFUSED = 'N' };
 
 struct message {
 	uint8_t word;
-	uint64_t attempt;	/* of WORD_REFUSED: enum ins_end_code */
+	uint64_t attempt; /* of WORD_REFUSED: enum ins_end_code */
 	uint64_t offset;
 };
 #define MESSAGE_SIZE 17
@@ -215,7 +215,8 @@ check_ask(struct side *s, const struct message *m)
 		return;
 	has = session_offsets(client->session).received;
 	if (m->offset != has)
-		world_fail(s->world, "server: resumes at %llu, the client has %llu",
+		world_fail(s->world,
+		    "server: resumes at %llu, the client has %llu",
 		    (unsigned long long)m->offset, (unsigned long long)has);
 }
 

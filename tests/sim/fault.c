@@ -11,7 +11,7 @@
 #define UNKNOWN 0x0300 /* a number that may be skipped */
 
 enum fault {
-	FAULT_FORGE,		/* bit 0: the client gets wrong answers too */
+	FAULT_FORGE, /* bit 0: the client gets wrong answers too */
 	FAULT_CUT,
 	FAULT_SILENT,
 	FAULT_OUTAGE,
@@ -23,7 +23,7 @@ enum fault {
 	FAULT_TRIM,
 	FAULT_UNKNOWN,
 	FAULT_GO_AWAY,
-	FAULT_END,		/* these three are rare: traits.c */
+	FAULT_END, /* these three are rare: traits.c */
 	FAULT_STOP,
 	FAULTS,
 };
@@ -161,14 +161,15 @@ say_unknown(struct side *s)
 	bool local = one_in(s->world, 3);
 	uint8_t *p;
 
-	if (s->session == NULL || s->ending)
+	/* Without a carrier they would pile up. */
+	if (s->session == NULL || s->ending ||
+	    s->process.kept - s->others_kept > PATH_LIMIT_FIRST)
 		return;
 	if (local && (s->link == NULL || s->session->tx.local_len > 0))
 		return;
 	if (local)
 		len %= LOCAL_MAX / 2;
-	p = local ? s->session->tx.local :
-		    session_control(s->session, len + 6);
+	p = local ? s->session->tx.local : session_control(s->session, len + 6);
 	if (p == NULL)
 		return;
 	memset(p, 0, len + 6);

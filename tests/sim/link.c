@@ -240,8 +240,8 @@ link_carry(struct link_end *e)
 	    .carrier =
 		{
 		    .ops = &carrier_ops,
-		    .readable = e->noticed || in->fin_landed ||
-			in->landed > in->taken,
+		    .readable =
+			e->noticed || in->fin_landed || in->landed > in->taken,
 		    .writable = true,
 		},
 	    .end = e,

@@ -38,7 +38,7 @@ struct options {
 
 /* What the processes share. */
 struct board {
-	_Atomic uint64_t next;	/* seeds given out */
+	_Atomic uint64_t next; /* seeds given out */
 	_Atomic uint64_t passed, failed;
 	_Atomic uint64_t totals[sizeof(struct totals) / sizeof(uint64_t)];
 };
@@ -208,7 +208,8 @@ print_totals(uint64_t seconds)
 	       "lost %llu times, resumed %llu, refused %llu; %llu sessions "
 	       "ended, %llu not resumed in time, %llu finished; %llu "
 	       "allocations failed\n",
-	    (unsigned long long)t.steps, (unsigned long long)(t.steps / seconds),
+	    (unsigned long long)t.steps,
+	    (unsigned long long)(t.steps / seconds),
 	    (unsigned long long)t.streams, (unsigned long long)(t.bytes >> 20),
 	    (unsigned long long)t.parked, (unsigned long long)t.resumed,
 	    (unsigned long long)t.refused, (unsigned long long)t.ended,

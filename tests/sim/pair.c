@@ -33,8 +33,7 @@ check_report(struct side *s, struct end *e, const struct stream_report *r)
 	    strcmp(r->why, "the session ended") == 0)
 		s->orphaned = true;
 	else if (strcmp(r->why, "reset") == 0 ||
-	    strcmp(r->why, "timed out") == 0 ||
-	    strcmp(r->why, "failed") == 0) {
+	    strcmp(r->why, "timed out") == 0 || strcmp(r->why, "failed") == 0) {
 		/* Two of these are reasons to refuse an open as well. */
 		if (!p->hurt && (!p->answered || p->answer < ANSWER_NO))
 			wrong(e, r, "neither endpoint failed");

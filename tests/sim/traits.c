@@ -39,8 +39,8 @@ draw_config(struct world *w)
 		    .id = 7,
 		    .driver = &s->driver,
 		    .process = &s->process,
-		    .memory = t->tight ? 150000 + draw_wide(w, 2 << 20) :
-					 64 << 20,
+		    .memory =
+			t->tight ? 150000 + draw_wide(w, 2 << 20) : 64 << 20,
 		    .window_max = window[draw(w, 6)],
 		    .heartbeat = PICK(w, 300 * MS, SECOND, 5 * SECOND),
 		    .misses = (unsigned)PICK(w, 0, 1, 3, 5),

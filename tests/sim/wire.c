@@ -120,7 +120,8 @@ check_ack(struct side *s, uint64_t offset)
 {
 	struct wire *w = &s->wire;
 
-	if (offset < w->acked || (s->session != NULL &&
+	if (offset < w->acked ||
+	    (s->session != NULL &&
 		offset > session_offsets(s->session).received))
 		world_fail(s->world, "%s: acknowledges what it has not counted",
 		    side_name(s->index));
@@ -209,7 +210,7 @@ take_counted(struct side *s, const struct ins_head *h, const uint8_t *data,
 	s->wire.at += by_piece ? used : n.size;
 	if (new &&is_data)
 		check_data(s, h->identity, h->length);
-	else if (new &&!by_piece)
+	else if (new && !by_piece)
 		check_control(s, h->number, data + used);
 }
 
