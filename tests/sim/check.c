@@ -150,10 +150,11 @@ check_end(struct side *s, unsigned code, const char *why)
 	require(s->session != NULL, s, "ended twice");
 	if (s->ending || s->dropping)
 		return;
-	if (strncmp(why, "peer: ", 6) == 0)
+	if (strncmp(why, "peer: ", 6) == 0) {
 		require(other->session == NULL && other->end_code == code, s,
 		    "told of an end that was not");
-	else if (code == INS_END_SILENT &&
+		require(!s->wire.ended, s, "answers an end");
+	} else if (code == INS_END_SILENT &&
 	    strcmp(why, "not resumed within resume_timeout") == 0)
 		check_time_out(s);
 	else if (code == INS_END_FINISHED && s->index == SERVER)

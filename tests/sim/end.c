@@ -5,51 +5,6 @@
 #include "sim.h"
 
 #include <errno.h>
-#include <string.h>
-
-#define BLOCK 1024 /* of a pattern: each is elsewhere in the table */
-#define TABLE 65536
-
-static uint8_t table[TABLE + BLOCK];
-
-static const uint8_t *
-pattern_at(unsigned key, uint64_t at)
-{
-	uint64_t h = (at / BLOCK + 1) * UINT64_C(0x9e3779b97f4a7c15) ^
-	    (key + 1) * UINT64_C(0xbf58476d1ce4e5b9);
-	size_t i;
-
-	if (table[0] == 0) {
-		for (i = 0; i < sizeof(table); i++)
-			table[i] = (uint8_t)(i * 2654435761u >> 13 ^ i >> 9);
-		table[0] = 1;
-	}
-	return table + (h >> 40) % TABLE + at % BLOCK;
-}
-
-static void
-pattern_put(unsigned key, uint64_t at, uint8_t *buf, size_t len)
-{
-	size_t n;
-
-	for (; len > 0; buf += n, at += n, len -= n) {
-		n = BLOCK - at % BLOCK < len ? BLOCK - (size_t)at % BLOCK : len;
-		memcpy(buf, pattern_at(key, at), n);
-	}
-}
-
-static bool
-pattern_is(unsigned key, uint64_t at, const uint8_t *data, size_t len)
-{
-	size_t n;
-
-	for (; len > 0; data += n, at += n, len -= n) {
-		n = BLOCK - at % BLOCK < len ? BLOCK - (size_t)at % BLOCK : len;
-		if (memcmp(data, pattern_at(key, at), n) != 0)
-			return false;
-	}
-	return true;
-}
 
 static struct end *
 other_of(struct end *e)
@@ -364,7 +319,7 @@ end_calm(struct end *e)
 		world_after(w, &e->tick, draw(w, 100 * MS));
 }
 
-void
+static void
 end_draw(struct pair *p, unsigned i, unsigned side)
 {
 	struct world *w = p->world;

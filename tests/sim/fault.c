@@ -133,11 +133,19 @@ end(struct side *s)
 static void
 stop(struct side *s)
 {
+	bool left = false;
+	struct end *e;
+	unsigned i;
+
 	TRACE(s->world, "%s stops", side_name(s->index));
 	s->dropping = true;
 	session_end_all(&s->all, INS_END_SHUTDOWN, "stop");
-	if (s->session != NULL || !list_empty(&s->all))
-		world_fail(s->world, "%s: a session is left when it stops",
+	for (i = 0; i < 2 * s->world->npairs; i++) {
+		e = &s->world->pairs[i / 2].end[i % 2];
+		left |= e->side == s->index && e->attached;
+	}
+	if (left || s->session != NULL || !list_empty(&s->all))
+		world_fail(s->world, "%s: something is left when it stops",
 		    side_name(s->index));
 }
 

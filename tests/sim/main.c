@@ -24,7 +24,7 @@
 #define STEPS_DEFAULT 4000
 #define JOBS_MAX 64
 #define FAILURES_MAX 20 /* there is no use in more */
-#define HANG 20 /* seconds of one step */
+#define HANG 5 /* seconds of one step */
 #define USAGE \
 	"usage: sim [--seed N] [--seeds COUNT] [--seconds S] [--steps N]\n" \
 	"           [--jobs N] [--file SEEDS] [-v]\n"

@@ -73,7 +73,8 @@ struct wire {
 	uint64_t acked;		/* on this carrier */
 	size_t part_len;
 	uint8_t part[PART_MAX];
-	bool ended;		/* InsEnd was said */
+	bool ended;		/* InsEnd was said on this carrier */
+	unsigned went;		/* how often InsGoAway was */
 };
 
 /* link.c */
@@ -373,14 +374,21 @@ wire_resume(struct side *, uint64_t offset);
 void
 wire_said(struct side *, const uint8_t *data, size_t len);
 
-/* end.c */
+/* pattern.c */
 void
-end_draw(struct pair *, unsigned i, unsigned side);
+pattern_put(unsigned key, uint64_t at, uint8_t *buf, size_t len);
+bool
+pattern_is(unsigned key, uint64_t at, const uint8_t *data, size_t len);
+
+/* end.c */
 /* A new pair, opened by a side; false when it could not. */
 bool
 end_open(struct world *, unsigned side);
 void
 end_on_open(struct session *, struct stream *, const struct ins_open *);
+void
+end_on_finished(struct session *, const struct stream_report *);
+/* pair.c: the report of a stream, which had to be so. */
 void
 end_on_finished(struct session *, const struct stream_report *);
 /* Abort a stream of a side, as an administrator does. */

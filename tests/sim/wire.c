@@ -95,6 +95,9 @@ check_control(struct side *s, unsigned ins, const uint8_t *p)
 	struct end *e;
 	uint64_t v;
 
+	if (ins == INS_GO_AWAY && s->wire.went++)
+		world_fail(s->world, "%s: goes away twice",
+		    side_name(s->index));
 	if (ins < INS_OPEN || ins > INS_LIMIT)
 		return;
 	e = end_at(s, number(p, 6));
@@ -295,6 +298,7 @@ wire_resume(struct side *s, uint64_t offset)
 
 	w->part_len = 0;
 	w->skip = w->acked = 0;
+	w->ended = false;
 	w->at = offset;
 	w->next = w->end;
 	while (w->next > w->first &&
