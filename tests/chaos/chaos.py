@@ -48,6 +48,9 @@ def arguments():
     add = parser.add_argument
     add("--list", action="store_true", help="the names of the faults")
     add("--only", metavar="NAME[,NAME]", help="these faults only")
+    add("--without", default="", metavar="WORD[,WORD]",
+        help="neither faults with a word in their name, nor random ones with "
+        "it in their description, as --without upgrade")
     add("--short", action="store_true",
         help="each fault once and shorter, heartbeats each second")
     add("--minutes", type=float,
@@ -79,7 +82,9 @@ def arguments():
     unknown = [name for name in names if name not in faults.FAULTS]
     if unknown:
         parser.error(f"no fault {', '.join(unknown)}; --list has them")
-    options.faults = [f for f in faults.FAULTS.values() if f.name in names]
+    options.without = [word for word in options.without.split(",") if word]
+    options.faults = [f for f in faults.FAULTS.values() if f.name in names
+                      and not any(w in f.name for w in options.without)]
     if options.minutes is None:
         options.minutes = 1 if options.short else 10
     if options.download is None:

@@ -339,8 +339,8 @@ def draw(run, rng, row):
         (f"{daemon.name} upgraded", lambda: upgrade(run, row, daemon)),
         ("both upgraded", lambda: upgrade(run, row, *run.daemons)),
         ("upgraded in the dark", dark),
-        ("reloaded", lambda: reloads(run, row, 2)),
-        ("wrong reload", lambda: reload_wrong(run, row)),
+        ("reload", lambda: reloads(run, row, 2)),
+        ("reload of a wrong file", lambda: reload_wrong(run, row)),
     ])
 
 
@@ -352,6 +352,8 @@ def at_random(run, row):
     number = unseen = 0
     while time.monotonic() < end:
         name, action = draw(run, rng, row)
+        if any(word in name for word in run.options.without):
+            continue
         number += 1
         run.act(f"{number}: {name}")
         action()
