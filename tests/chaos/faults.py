@@ -142,28 +142,29 @@ def server_stopped(run, row):
 
 def upgrade(run, row, *daemons):
     """All of them at once; whether it worked."""
+    began = time.monotonic()
     olds = [daemon.upgrade_begin() for daemon in daemons]
     whys = [daemon.upgrade_end(old) for daemon, old in zip(daemons, olds)]
     for why in filter(None, whys):
         row.fail(why)
     row.times += 1
+    row.took = getattr(row, "took", 0) + time.monotonic() - began
     return not any(whys)
 
 
 def upgrades(run, row, *daemons):
-    began = time.monotonic()
     for _ in range(some(run, 10, 3)):
-        if not upgrade(run, row, *daemons):
+        # nginx sends once a second at its limit.
+        if not upgrade(run, row, *daemons) or not traffic(
+                run, row, 15, f"number {row.times}", but=["download"]):
             return
-        if not traffic(run, row, 15, f"number {row.times}"):
-            return
-    row.note(f"{(time.monotonic() - began) / row.times * 1000:.0f} ms for each"
-             " upgrade, until traffic was seen after it")
+    row.note(f"{row.took / row.times * 1000:.0f} ms for each, from the signal "
+             "to the end of the old process")
 
 
-def traffic(run, row, timeout, what):
+def traffic(run, row, timeout, what, but=()):
     """Between faults that follow each other; whether everything goes on."""
-    flows = run.flowing(timeout * run.factor)
+    flows = run.flowing(timeout * run.factor, but)
     if isinstance(flows, str):
         row.fail(f"nothing arrives for {flows}, {timeout * run.factor} s after"
                  f" `{what}`")

@@ -201,7 +201,7 @@ class Run:
             stamp = time.strftime("%H:%M:%S", time.gmtime())
             file.write(f"{stamp}.{int(time.time() * 1000) % 1000:03} {what}\n")
 
-    def flowing(self, timeout):
+    def flowing(self, timeout, but=()):
         """Wait until everybody who is connected gets bytes that were sent
         from now on.  The seconds that took, or a text of who does not."""
         began = time.monotonic()
@@ -219,7 +219,8 @@ class Run:
                 "ssh": int(self.ssh.wanted and self.ssh.last < began),
                 "download": int(self.download.wanted and
                                 self.download.last < began)}
-            waiting = ", ".join(f"{n} {who}" for who, n in behind.items() if n)
+            waiting = ", ".join(f"{n} {who}" for who, n in behind.items()
+                                if n and who not in but)
             return not waiting
         if until(look, timeout, 0.02):
             return time.monotonic() - began
