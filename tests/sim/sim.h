@@ -386,8 +386,6 @@ bool
 end_open(struct world *, unsigned side);
 void
 end_on_open(struct session *, struct stream *, const struct ins_open *);
-void
-end_on_finished(struct session *, const struct stream_report *);
 /* pair.c: the report of a stream, which had to be so. */
 void
 end_on_finished(struct session *, const struct stream_report *);
