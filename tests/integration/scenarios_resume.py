@@ -1026,7 +1026,7 @@ def resume_far_pauses(t):
     bystander = far_steady(t, p, app)
     p.lose()
     times = []
-    for _ in range(9):
+    for _ in range(7):
         q = far.server.accept_raw()
         times.append(time.monotonic())
         q.abort()

@@ -46,6 +46,36 @@ add_register(struct text *t, const char *name)
 	t->len += ins_register_encode(t->data + t->len, 1000, &g);
 }
 
+static const uint8_t proof[INS_PROOF_SIZE] = {6, 7};
+static const uint8_t secret[INS_SECRET_SIZE] = {8, 9};
+
+static void
+add_resume(struct text *t, const char *name)
+{
+	struct ins_resume m = {
+	    .who =
+		{
+		    .name = {(const uint8_t *)name, strlen(name)},
+		    .instance = instance,
+		    .serial = 3,
+		    .settled = 2,
+		},
+	    .session = 78,
+	    .attempt = 4,
+	    .offset = 1000,
+	    .proof = proof,
+	};
+
+	t->len += ins_resume_encode(t->data + t->len, 1000, &m);
+}
+
+static void
+add_resumed(struct text *t)
+{
+	t->len += ins_resumed_encode(t->data + t->len, 100,
+	    &(struct ins_resumed){1000, proof});
+}
+
 /* What came of a text that is added in two pieces, or byte by byte. */
 struct outcome {
 	enum handshake_status status[4]; /* in order, but MORE */
@@ -74,6 +104,18 @@ step_all(struct handshake *h, struct outcome *o)
 			    e.registration.name.len);
 		if (status == HANDSHAKE_REGISTERED)
 			o->number = e.registered.session;
+		if (status == HANDSHAKE_RESUME) {
+			memcpy(o->name, e.resume.who.name.data,
+			    e.resume.who.name.len);
+			o->number = e.resume.session;
+			CU_ASSERT_EQUAL(e.resume.attempt, 4);
+			CU_ASSERT_EQUAL(e.resume.offset, 1000);
+			CU_ASSERT_EQUAL(memcmp(e.resume.proof, proof, 32), 0);
+		}
+		if (status == HANDSHAKE_RESUMED) {
+			o->number = e.resumed.offset;
+			CU_ASSERT_EQUAL(memcmp(e.resumed.proof, proof, 32), 0);
+		}
 		if (status == HANDSHAKE_END)
 			o->number = e.end.code;
 		if (status == HANDSHAKE_BAD) {
@@ -175,6 +217,18 @@ test_server(void)
 	CU_ASSERT_EQUAL(o.status[1], HANDSHAKE_REGISTER);
 	CU_ASSERT_STRING_EQUAL(o.name, "büro");
 	CU_ASSERT_EQUAL(o.rest, 4);
+
+	t.len = 0;
+	add_hello(&t, &of_client);
+	add_resume(&t, "büro");
+	add(&t, "rest", 4);
+	o = run_all(true, &t);
+	CU_ASSERT_EQUAL(o.n, 2);
+	CU_ASSERT_EQUAL(o.status[0], HANDSHAKE_HELLO);
+	CU_ASSERT_EQUAL(o.status[1], HANDSHAKE_RESUME);
+	CU_ASSERT_STRING_EQUAL(o.name, "büro");
+	CU_ASSERT_EQUAL(o.number, 78);
+	CU_ASSERT_EQUAL(o.rest, 4);
 }
 
 static void
@@ -192,6 +246,31 @@ test_client(void)
 	CU_ASSERT_EQUAL(o.status[1], HANDSHAKE_REGISTERED);
 	CU_ASSERT_EQUAL(o.number, 77);
 	CU_ASSERT_EQUAL(o.rest, 5);
+
+	t.len = 0;
+	add_hello(&t, &of_server);
+	t.len += ins_registered_encode(t.data + t.len, 100,
+	    &(struct ins_registered){77, 60000, secret});
+	o = run_all(false, &t);
+	CU_ASSERT_EQUAL(o.status[1], HANDSHAKE_REGISTERED);
+	CU_ASSERT_EQUAL(o.rest, 0);
+
+	t.len = 0;
+	add_hello(&t, &of_server);
+	add_resumed(&t);
+	add(&t, "rest!", 5);
+	o = run_all(false, &t);
+	CU_ASSERT_EQUAL(o.n, 2);
+	CU_ASSERT_EQUAL(o.status[1], HANDSHAKE_RESUMED);
+	CU_ASSERT_EQUAL(o.number, 1000);
+	CU_ASSERT_EQUAL(o.rest, 5);
+
+	t.len = 0;
+	add_hello(&t, &of_server);
+	t.len += ins_end_encode(t.data + t.len, 100, INS_END_NOT_RESUMED, "");
+	o = run_all(false, &t);
+	CU_ASSERT_EQUAL(o.status[1], HANDSHAKE_END);
+	CU_ASSERT_EQUAL(o.number, INS_END_NOT_RESUMED);
 
 	t.len = 0;
 	t.len += ins_end_encode(t.data, 100, INS_END_VERSION, "no");
@@ -310,6 +389,33 @@ test_violations(void)
 	bad(true, &t, INS_END_PROTOCOL);
 	add(&t, "\xc2\x01\0\0\x40\1", 6);
 	bad(true, &t, INS_END_PROTOCOL);
+	/* Resumes where they have no place, or malformed. */
+	t.len = 0;
+	add_resume(&t, "a");
+	bad(true, &t, INS_END_PROTOCOL);
+	t.len = 0;
+	add_resumed(&t);
+	bad(false, &t, INS_END_PROTOCOL);
+	t.len = 0;
+	add_hello(&t, &of_server);
+	add_resume(&t, "a");
+	bad(false, &t, INS_END_PROTOCOL);
+	t.len = 0;
+	add_hello(&t, &of_client);
+	add_resumed(&t);
+	bad(true, &t, INS_END_PROTOCOL);
+	t.len = 0;
+	add_hello(&t, &of_client);
+	add(&t, "\xc2\x04\0\0\0\0", 6);
+	bad(true, &t, INS_END_PROTOCOL);
+	t.len = 0;
+	add_hello(&t, &of_server);
+	add(&t, "\xc2\x05\0\0\0\0", 6);
+	bad(false, &t, INS_END_PROTOCOL);
+	t.len = 0;
+	add_hello(&t, &of_client);
+	add_resume(&t, "a\nb");
+	bad(true, &t, INS_END_BAD_NAME);
 	/* A length that no InsHello has. */
 	t.len = 0;
 	add(&t, "\1\0\0\0\4\1", 6);
@@ -329,6 +435,7 @@ test_refused_at_the_head(void)
 	    {"\2\0\0\1\0\0", 6},
 	    {"\x82\x20\0\0\4\0", 6},
 	    {"\xc2\x10\0\0\0\10", 6},
+	    {"\x82\x26\0\0\4\0", 6},
 	};
 	struct text t;
 	size_t i;

@@ -15,6 +15,8 @@
 static const uint8_t nonce[INS_NONCE_SIZE] = {1, 2, 3, 255};
 static const uint8_t instance[INS_INSTANCE_SIZE] = {9, 8, 7};
 static const uint8_t held[8 * INS_HELD_MAX] = {0, 0, 0, 0, 0, 0, 0, 5, 1};
+static const uint8_t secret[INS_SECRET_SIZE] = {11, 12, [31] = 13};
+static const uint8_t proof[INS_PROOF_SIZE] = {21, 22, [31] = 23};
 static char text255[256], text254[255];
 
 #define BYTES(s) \
@@ -48,24 +50,29 @@ AGAIN(registration, ins_register, ins_register_decode(p, len, &v),
     ins_register_encode)
 AGAIN(registered, ins_registered, ins_registered_decode(p, len, &v),
     ins_registered_encode)
+AGAIN(resume, ins_resume, ins_resume_decode(p, len, &v), ins_resume_encode)
+AGAIN(resumed, ins_resumed, ins_resumed_decode(p, len, &v), ins_resumed_encode)
 AGAIN(open_again, ins_open, ins_open_decode(p, len, &v), ins_open_encode)
 AGAIN(opened, ins_opened, ins_opened_decode(p, len, &v), ins_opened_encode)
 AGAIN(reset, ins_reset, ins_reset_decode(p, len, &v), ins_reset_encode)
 AGAIN(credit, ins_credit, ins_credit_decode(p, len, &v), ins_credit_encode)
 AGAIN(limit, ins_limit, ins_limit_decode(p, len, &v), ins_limit_encode)
 
-static size_t
-end_again(const uint8_t *p, size_t len, uint8_t *buf, size_t cap)
-{
-	char text[INS_TEXT_MAX + 1];
-	struct ins_end e;
-
-	if (ins_end_decode(p, len, &e) != INS_OK)
-		return 0;
-	memcpy(text, e.text.data, e.text.len);
-	text[e.text.len] = '\0';
-	return ins_end_encode(buf, cap, e.code, text);
-}
+#define END(name, encode) \
+	static size_t name(const uint8_t *p, size_t len, uint8_t *buf, \
+	    size_t cap) \
+	{ \
+		char text[INS_TEXT_MAX + 1]; \
+		struct ins_end e; \
+\
+		if (ins_end_decode(p, len, &e) != INS_OK) \
+			return 0; \
+		memcpy(text, e.text.data, e.text.len); \
+		text[e.text.len] = '\0'; \
+		return encode(buf, cap, e.code, text); \
+	}
+END(end_again, ins_end_encode)
+END(go_away, ins_go_away_encode)
 
 static size_t
 half_close(const uint8_t *p, size_t len, uint8_t *buf, size_t cap)
@@ -92,7 +99,7 @@ OFFSET(ping, INS_PING)
 OFFSET(pong, INS_PONG)
 
 /* Every encoder, by number of the sample; 0: no such sample, or no room. */
-#define SAMPLES 34
+#define SAMPLES 44
 static again_fn *
 sample(int i, uint8_t *buf, size_t cap, size_t *len)
 {
@@ -105,6 +112,7 @@ sample(int i, uint8_t *buf, size_t cap, size_t *len)
 	    .serial = 2,
 	    .settled = 1,
 	};
+	struct ins_resume back = {.session = 1, .attempt = 1, .proof = proof};
 	struct ins_open o = {
 	    .identity = 1,
 	    .window = INS_WINDOW_MIN,
@@ -226,8 +234,45 @@ sample(int i, uint8_t *buf, size_t cap, size_t *len)
 		IS(NULL, ins_heartbeat_encode(buf, cap));
 	case 32:
 		IS(NULL, ins_close_encode(buf, cap, 5));
-	default:
+	case 33:
 		IS(NULL, ins_close_encode(buf, cap, top));
+	case 34:
+		reg.resume = 1;
+		IS(registration, ins_register_encode(buf, cap, &reg));
+	case 35:
+		reg.resume = INS_RESUME_MS_MAX;
+		reg.standby = true;
+		reg.held = (struct ins_bytes){held, sizeof(held)};
+		IS(registration, ins_register_encode(buf, cap, &reg));
+	case 36:
+		IS(registered,
+		    ins_registered_encode(buf, cap,
+			&(struct ins_registered){1, INS_RESUME_MS_MAX,
+			    secret}));
+	case 37:
+		back.who = reg;
+		IS(resume, ins_resume_encode(buf, cap, &back));
+	case 38:
+		reg.name = (struct ins_bytes){(uint8_t *)text255, 255};
+		reg.held = (struct ins_bytes){held, sizeof(held)};
+		reg.software = (struct ins_bytes){(uint8_t *)text255, 64};
+		back = (struct ins_resume){reg, UINT64_MAX, UINT64_MAX - 1,
+		    UINT64_MAX - 2, proof};
+		IS(resume, ins_resume_encode(buf, cap, &back));
+	case 39:
+		IS(resumed,
+		    ins_resumed_encode(buf, cap,
+			&(struct ins_resumed){0, proof}));
+	case 40:
+		IS(resumed,
+		    ins_resumed_encode(buf, cap,
+			&(struct ins_resumed){UINT64_MAX, proof}));
+	case 41:
+		IS(go_away, ins_go_away_encode(buf, cap, 1, ""));
+	case 42:
+		IS(go_away, ins_go_away_encode(buf, cap, 9, "büro"));
+	default:
+		IS(go_away, ins_go_away_encode(buf, cap, 65535, text255));
 	}
 }
 
@@ -245,7 +290,7 @@ exact(const uint8_t *data, size_t len)
 static enum ins_dialect
 dialect_of(int i)
 {
-	return i >= 27 ? INS_CLASSIC : INS_EXTENDED;
+	return i >= 27 && i <= 33 ? INS_CLASSIC : INS_EXTENDED;
 }
 
 static void
@@ -295,6 +340,10 @@ test_values(void)
 	CU_ASSERT_EQUAL(g.settled, UINT64_MAX - 1);
 	CU_ASSERT_EQUAL(ins_held(&g.held, 0), 5);
 	CU_ASSERT_TRUE(g.standby);
+	CU_ASSERT_EQUAL(g.resume, 0);
+	sample(35, buf, sizeof(buf), &len);
+	CU_ASSERT_EQUAL(ins_register_decode(buf + 6, len - 6, &g), INS_OK);
+	CU_ASSERT_EQUAL(g.resume, INS_RESUME_MS_MAX);
 	sample(16, buf, sizeof(buf), &len);
 	CU_ASSERT_EQUAL(ins_open_decode(buf + 6, len - 6, &o), INS_OK);
 	CU_ASSERT_EQUAL(o.identity, 1);
@@ -320,6 +369,93 @@ test_values(void)
 		CU_ASSERT_EQUAL(h.length, UINT32_MAX);
 		CU_ASSERT_EQUAL(used, INS_DATA_HEAD);
 	}
+}
+
+/* What resuming says. */
+static void
+test_resume_values(void)
+{
+	struct ins_registered g;
+	struct ins_resumed d;
+	struct ins_resume m;
+	struct ins_end e;
+	uint8_t buf[BIG];
+	size_t len;
+
+	sample(6, buf, sizeof(buf), &len);
+	CU_ASSERT_EQUAL(ins_registered_decode(buf + 6, len - 6, &g), INS_OK);
+	CU_ASSERT_EQUAL(g.resume, 0);
+	CU_ASSERT_PTR_NULL(g.secret);
+	sample(36, buf, sizeof(buf), &len);
+	CU_ASSERT_EQUAL(ins_registered_decode(buf + 6, len - 6, &g), INS_OK);
+	CU_ASSERT_EQUAL(g.session, 1);
+	CU_ASSERT_EQUAL(g.resume, INS_RESUME_MS_MAX);
+	CU_ASSERT_EQUAL(memcmp(g.secret, secret, sizeof(secret)), 0);
+	sample(38, buf, sizeof(buf), &len);
+	CU_ASSERT_EQUAL(ins_resume_decode(buf + 6, len - 6, &m), INS_OK);
+	CU_ASSERT_EQUAL(m.who.name.len, 255);
+	CU_ASSERT_EQUAL(memcmp(m.who.instance, instance, sizeof(instance)), 0);
+	CU_ASSERT_EQUAL(m.who.serial, 2);
+	CU_ASSERT_EQUAL(m.who.settled, 1);
+	CU_ASSERT_EQUAL(m.who.held.len, 8 * INS_HELD_MAX);
+	CU_ASSERT_EQUAL(m.session, UINT64_MAX);
+	CU_ASSERT_EQUAL(m.attempt, UINT64_MAX - 1);
+	CU_ASSERT_EQUAL(m.offset, UINT64_MAX - 2);
+	CU_ASSERT_EQUAL(memcmp(m.proof, proof, sizeof(proof)), 0);
+	sample(40, buf, sizeof(buf), &len);
+	CU_ASSERT_EQUAL(ins_resumed_decode(buf + 6, len - 6, &d), INS_OK);
+	CU_ASSERT_EQUAL(d.offset, UINT64_MAX);
+	CU_ASSERT_EQUAL(memcmp(d.proof, proof, sizeof(proof)), 0);
+	sample(42, buf, sizeof(buf), &len);
+	CU_ASSERT_EQUAL(ins_end_decode(buf + 6, len - 6, &e), INS_OK);
+	CU_ASSERT_EQUAL(e.code, INS_END_SHUTDOWN);
+	CU_ASSERT_EQUAL(e.text.len, 5);
+}
+
+/* The payload of a sample without its n-th field; whether it is taken. */
+static bool
+without_field(int i, unsigned n, bool *there)
+{
+	static uint8_t buf[BIG], out[BIG];
+	size_t len, at = 6, size, all;
+	again_fn *again = sample(i, buf, sizeof(buf), &all);
+
+	len = 0;
+	*there = false;
+	for (; at < all; at += size) {
+		size = 4u + (size_t)(buf[at + 2] << 8 | buf[at + 3]);
+		if (n-- == 0)
+			*there = true;
+		else {
+			memmove(buf + 6 + len, buf + at, size);
+			len += size;
+		}
+	}
+	return again(buf + 6, len, out, sizeof(out)) > 0;
+}
+
+static void
+test_required(void)
+{
+	unsigned n;
+	bool there;
+
+	/* All that these have is required. */
+	for (n = 0;; n++) {
+		if (without_field(37, n, &there) == there)
+			CU_FAIL("a field of InsResume is not required");
+		if (!there)
+			break;
+	}
+	CU_ASSERT_EQUAL(n, 8);
+	for (n = 0; n < 2; n++)
+		CU_ASSERT_FALSE(without_field(39, n, &there));
+	CU_ASSERT_TRUE(without_field(39, n, &there));
+	/* Session, resume, secret; a secret alone says nothing. */
+	CU_ASSERT_FALSE(without_field(36, 0, &there));
+	CU_ASSERT_TRUE(without_field(36, 1, &there));
+	CU_ASSERT_FALSE(without_field(36, 2, &there));
+	CU_ASSERT_TRUE(without_field(36, 3, &there));
 }
 
 static void
@@ -375,7 +511,7 @@ test_payloads_cut(void)
 			    (got == n + 6 && memcmp(out + 6, buf + 6, n) == 0));
 			free(p);
 		}
-		if (again == NULL || again == end_again)
+		if (again == NULL || again == end_again || again == go_away)
 			continue;
 		/* A byte too many is a field that is cut. */
 		p = malloc(len - 5);
@@ -409,7 +545,8 @@ test_no_room(void)
 		sample(k, p, len, &n);
 		CU_ASSERT_EQUAL(n, len);
 		free(p);
-		CU_ASSERT(len <= INS_ENCODE_MAX || k == 3 || k == 4);
+		CU_ASSERT(len <= INS_ENCODE_MAX || k == 3 || k == 4 ||
+		    k == 35 || k == 38);
 	}
 }
 
@@ -442,6 +579,8 @@ test_lengths(void)
 	    {INS_REGISTER, 0, 16384, false},
 	    {INS_REGISTERED, 0, 1024, false},
 	    {INS_END, 2, 1024, false},
+	    {INS_RESUME, 0, 16384, false},
+	    {INS_RESUMED, 0, 1024, false},
 	    {INS_ACK, 8, 8, false},
 	    {INS_PING, 8, 8, false},
 	    {INS_PONG, 8, 8, false},
@@ -451,6 +590,7 @@ test_lengths(void)
 	    {INS_RESET, 8, 8, true},
 	    {INS_CREDIT, 14, 14, true},
 	    {INS_LIMIT, 22, 22, true},
+	    {INS_GO_AWAY, 2, 1024, true},
 	};
 	size_t i;
 
@@ -609,7 +749,8 @@ with_field(int i, unsigned type, const void *value, unsigned len)
 static void
 test_fields(void)
 {
-	static const int fielded[] = {0, 1, 2, 5, 6, 14, 18, 20};
+	static const int fielded[] = {0, 1, 2, 5, 6, 14, 18, 20, 34, 36, 37,
+	    39};
 	static const uint8_t value[16384 + 8] = {0, 0, 0, 0, 0, 0, 0, 1};
 	static const uint8_t ones[20] = "\1\1\1\1\1\1\1\1\1\1";
 	size_t i;
@@ -631,6 +772,17 @@ test_fields(void)
 	CU_ASSERT_FALSE(with_field(5, 6, value, 0));
 	CU_ASSERT_FALSE(with_field(3, 7, "a", 1));
 	CU_ASSERT_FALSE(with_field(6, 1, value, 8));
+	CU_ASSERT_FALSE(with_field(34, 8, value, 8));
+	CU_ASSERT_FALSE(with_field(36, 2, value, 8));
+	CU_ASSERT_FALSE(with_field(36, 3, value, 32));
+	for (i = 9; i <= 12; i++)
+		CU_ASSERT_FALSE(
+		    with_field(37, (unsigned)i, value, i == 12 ? 32 : 8));
+	for (i = 1; i <= 4; i++)
+		CU_ASSERT_FALSE(
+		    with_field(37, (unsigned)i, value, i == 2 ? 16 : 8));
+	CU_ASSERT_FALSE(with_field(39, 1, value, 8));
+	CU_ASSERT_FALSE(with_field(39, 2, value, 32));
 	CU_ASSERT_FALSE(with_field(14, 0x8001, "\1\0\1", 3));
 	CU_ASSERT_FALSE(with_field(15, 2, "\4aaaabb", 7));
 	CU_ASSERT_FALSE(with_field(17, 3, "\4aaaabb", 7));
@@ -652,6 +804,18 @@ test_fields(void)
 		    i + 3 == 19);
 		CU_ASSERT_FALSE(with_field(14, 2, ones, (unsigned)i));
 	}
+	for (i = 0; i <= 33; i++) {
+		CU_ASSERT_EQUAL(with_field(2, 8, value, (unsigned)i), i == 8);
+		/* Resumable, and no secret. */
+		CU_ASSERT_FALSE(with_field(6, 2, value, (unsigned)i));
+		CU_ASSERT_EQUAL(with_field(6, 3, value, (unsigned)i), i == 32);
+	}
+	CU_ASSERT_TRUE(with_field(2, 8, "\0\0\0\0\5\x26\x5c\0", 8));
+	CU_ASSERT_FALSE(with_field(2, 8, "\0\0\0\0\5\x26\x5c\1", 8));
+	CU_ASSERT_FALSE(with_field(2, 8, "\1\0\0\0\0\0\0\0", 8));
+	/* They belong to InsResume. */
+	for (i = 9; i <= 12; i++)
+		CU_ASSERT_TRUE(with_field(2, (unsigned)i, value, 8));
 	CU_ASSERT_TRUE(with_field(2, 5, value, 8192));
 	CU_ASSERT_FALSE(with_field(2, 5, value, 8200));
 	CU_ASSERT_TRUE(with_field(2, 7, text255, 64));
@@ -840,6 +1004,11 @@ test_texts(void)
 	CU_ASSERT_STRING_EQUAL(ins_outcome_text(INS_REFUSED), "refused");
 	CU_ASSERT_STRING_EQUAL(ins_outcome_text(99), "failed");
 	CU_ASSERT_STRING_EQUAL(ins_end_text(INS_END_SILENT), "silent");
+	CU_ASSERT_STRING_EQUAL(ins_end_text(INS_END_UNKNOWN_SESSION),
+	    "unknown session");
+	CU_ASSERT_STRING_EQUAL(ins_end_text(INS_END_NOT_RESUMED),
+	    "cannot be resumed");
+	CU_ASSERT_STRING_EQUAL(ins_end_text(INS_END_FINISHED), "finished");
 	CU_ASSERT_STRING_EQUAL(ins_reset_text(INS_RESET_POLICY),
 	    "refused by policy");
 }
@@ -847,6 +1016,8 @@ test_texts(void)
 static const struct unit_test tests[] = {
     {"round trips", test_round_trip},
     {"values", test_values},
+    {"what resuming says", test_resume_values},
+    {"required fields", test_required},
     {"heads: every cut", test_heads_cut},
     {"payloads: every cut", test_payloads_cut},
     {"encoders without room", test_no_room},
