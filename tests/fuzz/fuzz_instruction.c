@@ -49,6 +49,8 @@ payloads(const uint8_t *data, size_t len)
 	TWICE(ins_hello, ins_hello_decode, ins_hello_encode, , true);
 	TWICE(ins_register, ins_register_decode, ins_register_encode);
 	TWICE(ins_registered, ins_registered_decode, ins_registered_encode);
+	TWICE(ins_resume, ins_resume_decode, ins_resume_encode);
+	TWICE(ins_resumed, ins_resumed_decode, ins_resumed_encode);
 	TWICE(ins_opened, ins_opened_decode, ins_opened_encode);
 	TWICE(ins_reset, ins_reset_decode, ins_reset_encode);
 	TWICE(ins_credit, ins_credit_decode, ins_credit_encode);

@@ -1,7 +1,8 @@
 /*
  * Feeds bytes to a session as its peer would.  The first byte chooses
- * dialect, role, whether the handshake comes first, and how the endpoints
- * behave; the second how the rest is cut.  Nothing may be left at the end.
+ * dialect, role, whether the handshake comes first, how the endpoints behave,
+ * whether carriers are lost and resumed, and whether we go away; the second
+ * how the rest is cut.  Nothing may be left at the end.
  */
 #include <errno.h>
 #include <stdint.h>
@@ -51,7 +52,7 @@ static struct end ends[ENDS];
 static struct driver driver;
 static struct session *session;
 static uint8_t mode;
-static bool carrier_open;
+static bool carrier_open, carrier_fails;
 static const uint8_t *input;
 static size_t input_len;
 
@@ -70,6 +71,8 @@ carrier_read(struct carrier *c, void *buf, size_t len)
 
 	require(carrier_open);
 	c->readable = false;
+	if (carrier_fails)
+		return 0;
 	if (n == 0) {
 		errno = EAGAIN;
 		return -1;
@@ -242,10 +245,26 @@ on_ended(struct session *s, unsigned code, const char *why)
 	session = NULL;
 }
 
+static void
+on_parked(struct session *s, const char *why)
+{
+	require(s == session && why != NULL && !carrier_open);
+	require(session_is_parked(s));
+}
+
+static void
+on_going(struct session *s, unsigned code, const char *why)
+{
+	require(s == session && session_is_going(s) && why != NULL);
+	(void)code;
+}
+
 static const struct session_events events = {
-    on_open,
-    on_finished,
-    on_ended,
+    .open = on_open,
+    .finished = on_finished,
+    .parked = on_parked,
+    .going = on_going,
+    .ended = on_ended,
 };
 
 static void
@@ -296,7 +315,8 @@ shake_hands(bool server, enum ins_dialect *dialect)
 			status = HANDSHAKE_BAD;
 	} while (status == HANDSHAKE_MORE || status == HANDSHAKE_HELLO);
 	done = status == HANDSHAKE_CLASSIC || status == HANDSHAKE_REGISTER ||
-	    status == HANDSHAKE_REGISTERED;
+	    status == HANDSHAKE_REGISTERED || status == HANDSHAKE_RESUME ||
+	    status == HANDSHAKE_RESUMED;
 	/* It came byte by byte, so nothing is behind it. */
 	if (done)
 		handshake_rest(&h, &rest);
@@ -306,6 +326,38 @@ shake_hands(bool server, enum ins_dialect *dialect)
 	input += n;
 	input_len -= n;
 	return done;
+}
+
+/* Another carrier, whose peer stands anywhere that it may. */
+static void
+resume(struct carrier *c, unsigned i)
+{
+	struct session_offsets at = session_offsets(session);
+	uint64_t offset =
+	    at.acknowledged + i * 37 % (at.sent - at.acknowledged + 1);
+
+	require(session_resumable(session, offset));
+	require(!session_resumable(session, at.sent + 1));
+	require(session_let_go(session) == at.received && !carrier_open);
+	*c = (struct carrier){.ops = &carrier_ops, .writable = true};
+	carrier_open = true;
+	session_resume(session, c, offset);
+}
+
+/* The carrier is lost; or it is not, and the peer comes back all the same. */
+static void
+lose(struct carrier *c, unsigned i)
+{
+	carrier_fails = i % 3 != 0;
+	if (carrier_fails) {
+		c->readable = true;
+		c->notify(c->owner);
+		driver_run_work(&driver);
+		carrier_fails = false;
+	}
+	if (session != NULL &&
+	    session_resumable(session, session_offsets(session).acknowledged))
+		resume(c, i);
 }
 
 static void
@@ -332,6 +384,10 @@ converse(const struct session_config *config, uint8_t cut)
 		turn(&c);
 		if (i % 16 == 15)
 			driver.now += 600 * MS;
+		if (i == 2 && session != NULL && mode & 128)
+			session_go_away(session, INS_END_SHUTDOWN, "going");
+		if (i % 5 == 4 && session != NULL && mode & 64)
+			lose(&c, i);
 	}
 	input_len = (size_t)(end - input);
 	for (i = 0; i < 5; i++)
@@ -364,15 +420,25 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	config.window_max = 1 << 20;
 	config.heartbeat = SECOND;
 	config.stall = 3 * SECOND;
+	if (mode & 64) {
+		config.resume = 20 * SECOND;
+		config.resume_memory = 1 << 18;
+	}
 	config.events = &events;
 	config.all = &all;
-	if ((mode & 4) == 0 || shake_hands(config.server, &config.dialect))
+	carrier_open = carrier_fails = false;
+	if ((mode & 4) == 0 || shake_hands(config.server, &config.dialect)) {
+		/* A classic session ends with its carrier. */
+		if (config.dialect == INS_CLASSIC)
+			config.resume = 0;
 		converse(&config, data[1]);
+	}
 	session_end_all(&all, INS_END_SHUTDOWN, "stop");
 	require(session == NULL && list_empty(&all) && !carrier_open);
 	for (i = 0; i < ENDS; i++)
 		require(!ends[i].used);
 	require(driver.pool.held == 0 && process.used == 0);
+	require(process.kept == 0);
 	require(driver.timers.root == NULL && !driver_has_work(&driver));
 	driver_close(&driver);
 	require(held == 0);
