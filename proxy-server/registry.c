@@ -351,7 +351,7 @@ registry_locate(struct server *server, const struct ins_resume *m)
 }
 
 void
-registry_settle(struct server *server, const struct tunnel *t,
+registry_settle(struct server *server, struct tunnel *t,
     const struct ins_register *g)
 {
 	struct claim c = {.registration = g};
@@ -360,6 +360,7 @@ registry_settle(struct server *server, const struct tunnel *t,
 	struct tunnel *other;
 
 	table_lock(&server->remotes, name, strlen(name));
+	t->serial = g->serial;
 	for (i = t->remote->tunnels.next; i != &t->remote->tunnels; i = next) {
 		next = i->next;
 		other = container_of(i, struct tunnel, in_remote);

@@ -75,9 +75,9 @@ registry_claim(struct worker *, const struct claim *, struct tunnel *t);
 struct worker *
 registry_locate(struct server *, const struct ins_resume *);
 
-/* After a resume: end those sessions that its instance has given up. */
+/* After a resume: its serial, and the end of what its instance has given up. */
 void
-registry_settle(struct server *, const struct tunnel *,
+registry_settle(struct server *, struct tunnel *,
     const struct ins_register *);
 
 /* Visitors are for other tunnels now.  Its worker's thread, all three. */

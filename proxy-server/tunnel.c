@@ -296,7 +296,6 @@ tunnel_resume(struct tunnel *t, const struct comeback *c)
 	if (carrier == NULL)
 		return INS_END_NO_RESOURCES;
 	t->attempt = c->resume->attempt;
-	t->serial = c->resume->who.serial;
 	strcpy(t->peer, c->peer);
 	offset = session_let_go(t->session);
 	if (tell_resumed(t, c, offset) < 0) {

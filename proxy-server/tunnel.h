@@ -19,7 +19,7 @@ struct tunnel {
 	uint64_t id;
 	bool classic;
 	uint8_t instance[INS_INSTANCE_SIZE];
-	uint64_t serial;
+	uint64_t serial;		/* under the shard's lock */
 	bool parked, going;		/* under the shard's lock: no visitors */
 	uint64_t resume;		/* ms; 0: not resumable */
 	uint8_t secret[INS_SECRET_SIZE];
