@@ -215,7 +215,8 @@ forget_in(struct send_queue *q, struct buffer *b, enum ins_dialect dialect,
 
 	while (from < b->len) {
 		if (ins_head_decode(dialect, b->at + from, b->len - from, &h,
-			&used) != INS_OK)
+			&used) != INS_OK ||
+		    h.length > b->len - from - used)
 			return;
 		size = (uint32_t)used + h.length;
 		if (h.number != INS_DATA || h.identity != identity) {
@@ -265,7 +266,7 @@ send_queue_save(const struct send_queue *q, struct image_writer *w)
 	size_t n = 0;
 
 	for (b = q->first; b != NULL; b = b->next)
-		n++;
+		n += b->len > 0;
 	image_put(w, q->base);
 	image_put(w, q->sent);
 	image_put(w, q->fixed);
@@ -274,6 +275,8 @@ send_queue_save(const struct send_queue *q, struct image_writer *w)
 	image_put(w, q->answers);
 	image_put(w, n);
 	for (b = q->first; b != NULL; b = b->next) {
+		if (b->len == 0)
+			continue;
 		image_put(w, b->control);
 		image_put_bytes(w, b->at, b->len);
 	}
@@ -289,7 +292,8 @@ load_buffer(struct send_queue *q, struct image_reader *r)
 	size_t len;
 
 	p = image_take_bytes(r, &len);
-	if (r->failed || len > BUFFER_MAX + BUFFER_HEADROOM)
+	if (r->failed || len == 0 || len > BUFFER_MAX + BUFFER_HEADROOM ||
+	    control > len)
 		return false;
 	b = pool_get(q->pool, len < BUFFER_MAX ? len : BUFFER_MAX);
 	if (b == NULL)
@@ -315,6 +319,8 @@ place_cursor(struct send_queue *q, uint64_t sent)
 	    q->fixed > end || sent < q->base || (q->keep && q->base > q->acked))
 		return false;
 	find_head(q, sent);
+	if (!q->keep && q->first != q->head)
+		return false;
 	q->begun = begun && q->head != NULL && q->head_at > 0;
 	q->queued = (size_t)(end - sent);
 	q->sent = sent;

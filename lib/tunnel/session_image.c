@@ -118,13 +118,64 @@ load_fields(struct stream *st, struct image_reader *r)
 }
 
 static bool
-is_sound(const struct stream *st)
+numbers_fit(const struct stream *st)
 {
 	return st->tx_sent <= st->tx_limit &&
 	    st->rx_delivered <= st->rx_received &&
 	    st->rx_received <= st->rx_granted && st->window >= WINDOW_FIRST &&
 	    st->mark <= st->rx_delivered && st->weight >= 1 &&
 	    st->read_size >= READ_FIRST;
+}
+
+/* Whose it can be, in this dialect and in this state. */
+static bool
+state_fits(const struct stream *st)
+{
+	const struct session *s = st->session;
+	bool client = (st->identity & INS_BY_CLIENT) != 0;
+	bool ours = client != s->config.server;
+	uint64_t n = st->identity & ~INS_BY_CLIENT;
+
+	if (!session_extended(s))
+		return st->state == STREAM_OPEN || st->state == STREAM_OVER ||
+		    (st->state == STREAM_CONNECTING && !s->config.server);
+	/* One that has ended knows of no identities any more. */
+	if (!s->ended &&
+	    (n == 0 || n > (ours ? s->opened_ours : s->opened_theirs)))
+		return false;
+	switch (st->state) {
+	case STREAM_OPENING:
+		return ours;
+	case STREAM_CONNECTING:
+	case STREAM_CONNECTING_DONE:
+		return !ours;
+	default:
+		return true;
+	}
+}
+
+/* What follows from the state, and has been done by then. */
+static bool
+is_sound(const struct stream *st)
+{
+	if (!numbers_fit(st) || !state_fits(st))
+		return false;
+	if (st->state < STREAM_OPEN && (st->connected || st->shut))
+		return false;
+	if (st->state == STREAM_OPEN || st->state == STREAM_PEER_DONE)
+		return st->connected &&
+		    (!st->shut || st->state == STREAM_PEER_DONE) &&
+		    !(st->local_done && st->state == STREAM_PEER_DONE);
+	return st->state != STREAM_OVER || !st->shut;
+}
+
+/* What is queued waits for the endpoint; what is not has been passed on. */
+static bool
+queue_fits(const struct stream *st)
+{
+	if (st->state == STREAM_OVER)
+		return st->queued > 0;
+	return st->state != STREAM_PEER_DONE || st->shut == (st->queued == 0);
 }
 
 static bool
@@ -153,6 +204,7 @@ load_stream(struct session *s, const struct session_loader *loader,
 	load_fields(st, r);
 	blocked = image_take_bool(r);
 	if (r->failed || !is_sound(st) || !load_queue(st, r) ||
+	    !queue_fits(st) ||
 	    !loader->endpoint(r, st, loader->context) || st->endpoint == NULL)
 		return false;
 	if (blocked && st->state != STREAM_OVER && !session_extended(s))
@@ -180,6 +232,29 @@ save_rx(const struct session *s, struct image_writer *w)
 	image_put_bytes(w, s->rx.partial, s->rx.partial_len);
 }
 
+/* Whether bytes are an instruction that a read has cut, and nothing more. */
+static bool
+is_partial(const struct session *s, const uint8_t *p, size_t len)
+{
+	struct ins_head h;
+	size_t used;
+
+	if (len == 0)
+		return true;
+	if (len > PARTIAL_MAX || s->rx.data_left > 0 || s->rx.skip_left > 0)
+		return false;
+	switch (ins_head_decode(s->config.dialect, p, len, &h, &used)) {
+	case INS_MORE:
+		return len < PARTIAL_MAX;
+	case INS_OK:
+		return session_extended(s) && ins_known(h.number) &&
+		    h.number != INS_DATA && h.number != INS_CLOSE &&
+		    len < used + h.length && used + h.length <= PARTIAL_MAX;
+	default:
+		return false;
+	}
+}
+
 static void
 load_rx(struct session *s, struct image_reader *r, uint64_t *identity,
     bool *live)
@@ -197,7 +272,7 @@ load_rx(struct session *s, struct image_reader *r, uint64_t *identity,
 	*live = image_take_bool(r);
 	*identity = image_take(r, INS_IDENTITY_MAX);
 	p = image_take_bytes(r, &len);
-	if (len > PARTIAL_MAX) {
+	if (r->failed || !is_partial(s, p, len)) {
 		image_fail(r);
 		return;
 	}
@@ -370,10 +445,26 @@ load_live(struct session *s, const struct session_loader *loader,
 		if (carrier == NULL)
 			return false;
 		session_hook(s, carrier);
-	} else if (!s->resume.set)
+		return !r->failed && !s->resume.set;
+	}
+	if (!s->resume.set)
 		/* Time was up, but an attempt held it: it is over with that. */
 		timer_set(&s->driver->timers, &s->resume, s->driver->now);
-	return !r->failed;
+	return !r->failed && !s->ack.set && !s->heartbeat.set;
+}
+
+/* The stream whose data is being taken, now that the streams are there. */
+static bool
+find_live(struct session *s, uint64_t identity)
+{
+	struct stream *st = stream_find(s, identity);
+
+	if (st == NULL || s->rx.data_left == 0 ||
+	    (st->state != STREAM_OPEN && st->state != STREAM_CONNECTING) ||
+	    s->rx.data_left > st->rx_granted - st->rx_received)
+		return false;
+	s->rx.stream = st;
+	return true;
 }
 
 static bool
@@ -393,11 +484,8 @@ load(struct session *s, const struct session_loader *loader,
 	for (n = image_take(r, SIZE_MAX); n > 0; n--)
 		if (!load_stream(s, loader, r))
 			return false;
-	if (live) {
-		s->rx.stream = stream_find(s, identity);
-		if (s->rx.stream == NULL)
-			return false;
-	}
+	if (live && !find_live(s, identity))
+		return false;
 	/* Only for those that deliver. */
 	if (s->ended && (s->streams.count > 0 || s->alive == 0))
 		return false;
@@ -417,7 +505,7 @@ session_load(const struct session_config *config,
 		return s;
 	}
 	image_fail(r);
-	if (!loader->leave)
+	if (!loader->forsake)
 		session_discard(s);
 	return NULL;
 }

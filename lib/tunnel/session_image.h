@@ -26,11 +26,11 @@ struct session_loader {
 	    void *context);
 	void *context;
 	/*
-	 * When it fails leave everything as it is, since the process ends then:
-	 * closing or resetting a socket would do that to the one that the
-	 * process before us still has.
+	 * What was loaded of one that fails is left where it is, since the
+	 * process ends: its sockets are another process's too, and a reset or
+	 * a shutdown would be that one's.
 	 */
-	bool leave;
+	bool forsake;
 };
 
 /* Changes nothing.  What failed is told by the writer. */
@@ -43,8 +43,8 @@ session_save(const struct session *, const struct session_saver *,
  * anything else of config; the driver's clock must be that of the one who
  * saved it.  It does nothing before its driver runs.  One that had ended, and
  * whose streams only deliver, needs no owner: it calls nothing but finished.
- * NULL when the image is not right, or memory ran out: then, but for leave,
- * what was loaded of it was given back, endpoints by a reset.
+ * NULL when the image is not right, or memory ran out: then what was loaded of
+ * it was given back, endpoints by a reset, or see forsake.
  */
 struct session *
 session_load(const struct session_config *, const struct session_loader *,

@@ -15,6 +15,7 @@ static const struct unit_suite *const suites[] = {
     &suite_connector,
     &suite_handshake,
     &suite_http,
+    &suite_image,
     &suite_instruction,
     &suite_listeners,
     &suite_net,

@@ -4,6 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tunnel/session_image.h"
+#include "tunnel/session_private.h"
+
 uint64_t
 sim_random(struct sim *s, uint64_t below)
 {
@@ -93,7 +96,7 @@ check_data(struct sim *s, unsigned side, uint64_t identity, uint64_t len,
 	d = &s->streams[opener][n][side];
 	d->last = at;
 	d->sent += len;
-	if (d->sent > d->grant)
+	if (d->sent > d->grant && !s->resumed)
 		s->overrun = true;
 }
 
@@ -353,6 +356,8 @@ carrier_close(struct carrier *c)
 	unsigned side;
 	struct sim *s = carrier_sim(c, &side);
 
+	if (s->side[side].moving)
+		return;
 	s->side[side].open = false;
 	s->side[side].out.ended = true;
 	/* It lingers: what still comes is taken, and lost. */
@@ -466,6 +471,8 @@ let_go(struct endpoint *endpoint, enum sim_over how)
 {
 	struct sim_end *e = end_of(endpoint);
 
+	if (e->sim->side[e->side].moving)
+		return;
 	e->over = how;
 	e->attached = false;
 }
@@ -691,11 +698,12 @@ sim_bare(const struct sim_config *config)
 	return s;
 }
 
-bool
-sim_start(struct sim *s, unsigned side)
+static struct session_config
+config_of(struct sim *s, unsigned side)
 {
 	struct sim_side *d = &s->side[side];
-	struct session_config c = {
+
+	return (struct session_config){
 	    .dialect = s->config.dialect,
 	    .server = side == SERVER,
 	    .id = 7,
@@ -705,10 +713,19 @@ sim_start(struct sim *s, unsigned side)
 	    .window_max = OR(s->config.window_max, WINDOW_START),
 	    .heartbeat = OR(s->config.heartbeat, 5 * SECOND),
 	    .stall = OR(s->config.stall, 30 * SECOND),
+	    .resume = s->config.resume,
+	    .resume_memory = 16 << 20,
 	    .events = s->config.refuse_opens ? &events_no_open : &events,
 	    .all = &d->all,
 	    .owner = d,
 	};
+}
+
+bool
+sim_start(struct sim *s, unsigned side)
+{
+	struct session_config c = config_of(s, side);
+	struct sim_side *d = &s->side[side];
 
 	d->session = session_new(&c, &d->carrier);
 	return d->session != NULL;
@@ -958,6 +975,183 @@ sim_open_as(struct sim *s, unsigned side, enum sim_answer answer,
 	p->end[0].identity = open.identity;
 	p->stream[0] = st;
 	return p;
+}
+
+/* Another process. */
+
+static void
+save_carrier(struct image_writer *w, const struct carrier *c)
+{
+	(void)c;
+	image_put_tag(w, "carr");
+}
+
+static void
+save_end(struct image_writer *w, const struct stream *st, const void *user)
+{
+	const struct sim_end *e = user;
+
+	(void)st;
+	image_put(w, e->key);
+}
+
+static struct carrier *
+load_carrier(struct image_reader *r, void *context)
+{
+	struct sim_side *d = context;
+
+	if (!image_take_tag(r, "carr"))
+		return NULL;
+	d->carrier.readable = d->carrier.writable = true;
+	return &d->carrier;
+}
+
+static bool
+load_end(struct image_reader *r, struct stream *st, void *context)
+{
+	struct sim_side *d = context;
+	struct sim *s = d->driver.random_context;
+	uint64_t key = image_take(r, 2 * s->npairs);
+	struct sim_end *e;
+
+	if (r->failed || s->npairs == 0 || key / 2 >= s->npairs)
+		return false;
+	e = &s->pairs[key / 2].end[key & 1];
+	if (e->side != d - s->side || e->over != SIM_OPEN)
+		return false;
+	/* As sockets that are watched anew: the next turn tells. */
+	e->endpoint.readable = e->endpoint.writable = false;
+	s->pairs[key / 2].stream[key & 1] = st;
+	stream_attach(st, &e->endpoint, e);
+	return true;
+}
+
+void
+sim_save(struct sim *s, unsigned side, struct image_writer *image)
+{
+	static const struct session_saver saver = {save_carrier, save_end};
+	struct sim_side *d = &s->side[side];
+	const struct list *i;
+
+	for (i = d->all.next; i != &d->all; i = i->next) {
+		image_put(image, 1);
+		session_save(session_of_list((struct list *)i), &saver, image);
+	}
+	image_put(image, 0);
+}
+
+static bool
+load(struct sim *s, unsigned side, const uint8_t *image, size_t len)
+{
+	struct session_config c = config_of(s, side);
+	struct sim_side *d = &s->side[side];
+	struct session_loader loader = {
+	    .carrier = load_carrier,
+	    .endpoint = load_end,
+	    .context = d,
+	};
+	struct image_reader r = {.at = image, .end = image + len};
+	struct session *session;
+
+	while (image_take_bool(&r)) {
+		session = session_load(&c, &loader, &r);
+		if (session == NULL)
+			return false;
+		if (!session_has_ended(session))
+			d->session = session;
+	}
+	return !r.failed && r.at == r.end;
+}
+
+/* What a process that is gone leaves behind: nothing. */
+static void
+forget_all(struct sim_side *d)
+{
+	d->moving = true;
+	while (!list_empty(&d->all))
+		session_discard(session_of_list(d->all.next));
+	d->moving = false;
+	d->session = NULL;
+}
+
+static bool
+is_empty(const struct sim_side *d)
+{
+	return d->driver.pool.held == 0 && d->process.used == 0 &&
+	    d->process.above == 0 && d->process.kept == 0 &&
+	    d->driver.timers.root == NULL && !driver_has_work(&d->driver);
+}
+
+bool
+sim_move(struct sim *s, unsigned side, struct image_writer *image)
+{
+	*image = (struct image_writer){0};
+	sim_save(s, side, image);
+	forget_all(&s->side[side]);
+	return is_empty(&s->side[side]) &&
+	    load(s, side, image->data, image->len);
+}
+
+bool
+sim_try(struct sim *s, unsigned side, const uint8_t *image, size_t len)
+{
+	struct sim_side *d = &s->side[side];
+	struct image_writer good = {0};
+	bool loaded, empty;
+
+	sim_save(s, side, &good);
+	forget_all(d);
+	d->moving = true;
+	loaded = load(s, side, image, len);
+	d->moving = false;
+	forget_all(d);
+	empty = is_empty(d);
+	memory_fail(&d->memory, 0, 0);
+	if (!empty || !load(s, side, good.data, good.len))
+		abort();
+	image_free(&good);
+	return loaded;
+}
+
+static void
+drain_pipe(struct sim_pipe *p)
+{
+	p->ended = p->swallowed = p->broken = false;
+	p->head = p->len = p->arrived = 0;
+	p->flight = p->nflights = 0;
+	p->landed = p->total;
+	p->part_len = 0;
+	p->skip = 0;
+	p->last_ack = 0;
+}
+
+void
+sim_part(struct sim *s)
+{
+	unsigned side;
+
+	s->resumed = true;
+	for (side = 0; side < 2; side++)
+		session_let_go(s->side[side].session);
+	for (side = 0; side < 2; side++)
+		drain_pipe(&s->side[side].out);
+}
+
+void
+sim_join(struct sim *s)
+{
+	struct session_offsets o[2];
+	struct sim_side *d;
+	unsigned side;
+
+	for (side = 0; side < 2; side++)
+		o[side] = session_offsets(s->side[side].session);
+	for (side = 0; side < 2; side++) {
+		d = &s->side[side];
+		d->open = true;
+		d->carrier.readable = d->carrier.writable = true;
+		session_resume(d->session, &d->carrier, o[!side].received);
+	}
 }
 
 void

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "memory.h"
+#include "base/image.h"
 #include "tunnel/session.h"
 
 #define SIM_PAIRS	1200
@@ -108,6 +109,7 @@ struct sim_side {
 	char end_why[200];
 	unsigned ended;		/* times */
 	struct sim_pipe out;
+	bool moving;		/* what is closed goes on in another session */
 };
 
 struct sim_config {
@@ -123,6 +125,7 @@ struct sim_config {
 	size_t pairs;		/* the most; 0: SIM_PAIRS */
 	uint64_t heartbeat;	/* us; 0: 5 s */
 	uint64_t stall;		/* us; 0: 30 s */
+	uint64_t resume;	/* us; 0: sessions end with their carriers */
 	bool refuse_opens;	/* no open event */
 	int by_hand;		/* 1 + the side that has no session */
 	enum sim_answer answer;	/* of pairs that nobody asked for */
@@ -136,6 +139,7 @@ struct sim {
 	struct sim_pair *pairs;
 	size_t npairs;
 	bool overrun;		/* a sender passed its grant */
+	bool resumed;		/* bytes came twice: no grant is checked */
 	size_t max_pairs;
 	/* By opener, and low identity below max_pairs: by who sends. */
 	struct sim_direction {
@@ -189,6 +193,29 @@ sim_answer(struct sim *, struct sim_pair *, enum ins_outcome);
 
 uint64_t
 sim_random(struct sim *, uint64_t below);
+
+/*
+ * The same session and its streams in another process: saved, forgotten, and
+ * loaded.  Here that leaves nothing of the first one.  The image is the
+ * caller's to free; false: it could not be loaded, and the side has none.
+ */
+bool
+sim_move(struct sim *, unsigned side, struct image_writer *image);
+/* Only save it, with all that the side has. */
+void
+sim_save(struct sim *, unsigned side, struct image_writer *image);
+/*
+ * Load an image, which may be wrong, instead of what the side has; when it is
+ * refused the side has what it had.  Nothing of one that is refused is left.
+ */
+bool
+sim_try(struct sim *, unsigned side, const uint8_t *image, size_t len);
+
+/* The carrier is lost: both park.  And they are joined again by another. */
+void
+sim_part(struct sim *);
+void
+sim_join(struct sim *);
 
 /* Bytes from the side driven by hand. */
 void

@@ -19,5 +19,16 @@ void test_peer_limit_of_a_stopped_reader(void);
 /* test_session_random.c */
 void test_random_extended(void);
 void test_random_classic(void);
+void test_random_moved(void);
+
+struct image_writer;
+struct sim;
+
+/*
+ * For the corpus of tests/fuzz/fuzz_image.c: with UNIT_IMAGES=directory in the
+ * environment, each image that a test has made becomes a file there.
+ */
+void test_keep_image(const struct sim *, unsigned side,
+    const struct image_writer *);
 
 #endif

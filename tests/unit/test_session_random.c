@@ -192,27 +192,51 @@ judge(const struct sim *s)
 	    session_streams(s->side[1].session) == 0;
 }
 
+/* One of them, or both, in another process. */
 static bool
-converse(enum ins_dialect dialect, uint64_t seed)
+random_move(struct sim *s)
+{
+	unsigned sides = 1 + (unsigned)sim_random(s, 3), side;
+	struct image_writer image;
+	bool ok = true;
+
+	for (side = 0; side < 2 && ok; side++) {
+		if ((sides & 1u << side) == 0)
+			continue;
+		ok = sim_move(s, side, &image);
+		test_keep_image(s, side, &image);
+		image_free(&image);
+	}
+	return ok;
+}
+
+static bool
+converse(enum ins_dialect dialect, uint64_t seed, bool moves)
 {
 	struct sim *s = random_sim(dialect, seed);
 	struct session_offsets a, b;
 	unsigned i, n;
-	bool ok;
+	bool ok = true;
 
 	for (i = 0; i < SIM_PAIRS; i++)
 		reset_in[i] = false;
 	n = 100 + (unsigned)sim_random(s, 300);
-	for (i = 0; i < n; i++) {
+	for (i = 0; i < n && ok; i++) {
 		random_event(s);
+		if (moves && sim_random(s, 10) == 0)
+			ok = random_move(s);
 		if (sim_random(s, 3) != 0)
 			sim_turn(s);
 		if (sim_random(s, 20) == 0)
 			sim_settle(s);
 	}
-	drain(s);
-	sim_pass(s, 200 * MS);
-	ok = judge(s);
+	if (ok) {
+		drain(s);
+		sim_pass(s, 200 * MS);
+		ok = judge(s);
+	} else
+		fprintf(stderr, "\nseed %llu: cannot be moved\n",
+		    (unsigned long long)seed);
 	if (ok && dialect == INS_EXTENDED) {
 		a = session_offsets(s->side[0].session);
 		b = session_offsets(s->side[1].session);
@@ -230,7 +254,7 @@ converse(enum ins_dialect dialect, uint64_t seed)
 }
 
 static void
-run(enum ins_dialect dialect)
+run(enum ins_dialect dialect, bool moves)
 {
 	const char *scale = getenv("UNIT_SCALE");
 	double seeds = SEEDS / 2 * (scale != NULL ? atof(scale) : 1);
@@ -238,7 +262,7 @@ run(enum ins_dialect dialect)
 	uint64_t seed;
 
 	for (seed = 1; (double)seed <= seeds && failed < 5; seed++)
-		if (!converse(dialect, seed))
+		if (!converse(dialect, seed, moves))
 			failed++;
 	CU_ASSERT_EQUAL(failed, 0);
 }
@@ -246,11 +270,18 @@ run(enum ins_dialect dialect)
 void
 test_random_extended(void)
 {
-	run(INS_EXTENDED);
+	run(INS_EXTENDED, false);
 }
 
 void
 test_random_classic(void)
 {
-	run(INS_CLASSIC);
+	run(INS_CLASSIC, false);
+}
+
+void
+test_random_moved(void)
+{
+	run(INS_EXTENDED, true);
+	run(INS_CLASSIC, true);
 }

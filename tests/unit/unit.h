@@ -26,6 +26,7 @@ extern const struct unit_suite suite_http;
 extern const struct unit_suite suite_base;
 extern const struct unit_suite suite_connector;
 extern const struct unit_suite suite_handshake;
+extern const struct unit_suite suite_image;
 extern const struct unit_suite suite_instruction;
 extern const struct unit_suite suite_listeners;
 extern const struct unit_suite suite_net;
