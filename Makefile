@@ -200,8 +200,8 @@ chaos: all
 # Fuzzing: FUZZ_SECONDS for each target, with the corpus in the tree.
 FUZZ_SECONDS ?= 150
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_SRC := $(LIB_SRC) $(filter proxy-server/http%,\
-	$(filter-out proxy-server/http_visitor.c,$(SERVER_SRC)))
+FUZZ_SRC := $(LIB_SRC) $(filter-out %/main.c,$(SERVER_SRC)) \
+	remote-client/roll.c
 
 build/fuzz/%: tests/fuzz/fuzz_%.c $(FUZZ_SRC) $(wildcard tests/fuzz/*.h)
 	@mkdir -p $(@D)

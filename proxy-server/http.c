@@ -4,8 +4,6 @@
 
 #include "http_private.h"
 
-#define BLANK_MAX 8 /* bytes of empty lines before a request */
-
 _Static_assert(HTTP_PIPELINE_MAX <= 64, "a bit of heads for each request");
 _Static_assert(sizeof(struct http) < 1024, "most visitors are idle");
 
@@ -115,7 +113,7 @@ between_step(struct http *h, struct http_io *io)
 		h->state = REQUEST_HEAD;
 		return STEP_ON;
 	}
-	if (h->blank == BLANK_MAX)
+	if (h->blank == HTTP_BLANK_MAX)
 		return http_refuse(h, 400);
 	h->blank++;
 	http_took(io, 1);

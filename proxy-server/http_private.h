@@ -57,6 +57,9 @@ enum chunk_state {
 /* 16 digits, which is one more than there are, CR, LF and NUL. */
 #define HTTP_SMALL_MAX 20
 
+/* Bytes of empty lines before a request. */
+#define HTTP_BLANK_MAX 8
+
 struct http {
 	const struct allocator *allocator;
 	enum request_state state;

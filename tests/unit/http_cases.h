@@ -36,6 +36,10 @@ struct http_case {
 extern const struct http_case http_good[], http_bad[];
 extern const size_t http_good_len, http_bad_len;
 
+/* The same in another process: saved, forgotten, and loaded. */
+struct http;
+struct http *http_moved(struct http *);
+
 /* The tests of test_http_response.c. */
 void test_http_response_cases(void);
 void test_http_response_whole(void);
@@ -50,5 +54,6 @@ void test_http_upgrade_not_oldest(void);
 void test_http_upgrade_too_early(void);
 void test_http_bad_body_is_owed_nothing(void);
 void test_http_error(void);
+void test_http_response_moved(void);
 
 #endif

@@ -5,6 +5,7 @@
 
 #include "../../proxy-server/http.h"
 #include "base/allocator.h"
+#include "base/image.h"
 #include "http_cases.h"
 #include "unit.h"
 
@@ -13,11 +14,49 @@
 
 static uint8_t output[OUT_MAX];
 
+/* For the corpus of fuzz_image.c: see test_session.h. */
+static void
+keep_image(const struct image_writer *w)
+{
+	static unsigned kept;
+	const char *directory = getenv("UNIT_IMAGES");
+	char path[512];
+	FILE *file;
+
+	if (directory == NULL || kept++ % 397 != 0)
+		return;
+	snprintf(path, sizeof(path), "%s/http-%06u", directory, kept);
+	file = fopen(path, "wb");
+	if (file == NULL)
+		abort();
+	fwrite("\0\7", 1, 2, file);
+	fwrite(w->data, 1, w->len, file);
+	fclose(file);
+}
+
+struct http *
+http_moved(struct http *h)
+{
+	struct image_writer w = {0};
+	struct image_reader r;
+
+	http_save(h, &w);
+	http_free(h);
+	keep_image(&w);
+	r = (struct image_reader){.at = w.data, .end = w.data + w.len};
+	h = http_load(&r);
+	if (h == NULL || r.at != r.end)
+		abort();
+	image_free(&w);
+	return h;
+}
+
 /* One play of a case: how it is cut, and what came of it. */
 struct play {
 	struct http *h;
 	size_t cap; /* of each http_request() */
 	bool plain; /* go past http_request() where that may be */
+	bool moved; /* it is in another process after each part */
 	const char *answer;
 	uint8_t *room; /* cap bytes */
 	size_t out_len; /* in output[] */
@@ -84,6 +123,8 @@ feed(struct play *p, const void *in, size_t len)
 	memcpy(exact, in, len);
 	feed_exact(p, exact, len);
 	free(exact);
+	if (p->moved)
+		p->h = http_moved(p->h);
 }
 
 static void
@@ -121,13 +162,15 @@ as_expected(const struct http_case *c, const struct play *p)
 
 /* cut: where the second part begins; SIZE_MAX: byte by byte. */
 static bool
-play_case(const struct http_case *c, size_t cut, size_t cap, bool plain)
+play_case(const struct http_case *c, size_t cut, size_t cap, bool plain,
+    bool moved)
 {
 	struct play p;
 	bool good;
 	size_t i;
 
 	begin(&p, cap, plain, c->answer);
+	p.moved = moved;
 	if (cut == SIZE_MAX) {
 		for (i = 0; i < c->in_len && p.status != HTTP_BAD; i++)
 			feed(&p, c->in + i, 1);
@@ -148,7 +191,7 @@ play_case(const struct http_case *c, size_t cut, size_t cap, bool plain)
 }
 
 static void
-play_cases(const struct http_case *cases, size_t len)
+play_cases(const struct http_case *cases, size_t len, bool moved)
 {
 	static const size_t caps[] = {1, 2, 7, 4096};
 	size_t i, k, cut;
@@ -157,11 +200,11 @@ play_cases(const struct http_case *cases, size_t len)
 	for (i = 0; i < len; i++) {
 		good = true;
 		for (k = 0; k < 2 * ELEMENTS(caps) && good; k++) {
-			good =
-			    play_case(&cases[i], SIZE_MAX, caps[k / 2], k % 2);
+			good = play_case(&cases[i], SIZE_MAX, caps[k / 2],
+			    k % 2, moved);
 			for (cut = 0; cut <= cases[i].in_len && good; cut++)
 				good = play_case(&cases[i], cut, caps[k / 2],
-				    k % 2);
+				    k % 2, moved);
 		}
 		CU_ASSERT_TRUE(good);
 	}
@@ -171,14 +214,21 @@ static void
 test_good(void)
 {
 	CU_ASSERT_TRUE(http_good_len >= 40);
-	play_cases(http_good, http_good_len);
+	play_cases(http_good, http_good_len, false);
 }
 
 static void
 test_bad(void)
 {
 	CU_ASSERT_TRUE(http_bad_len >= 60);
-	play_cases(http_bad, http_bad_len);
+	play_cases(http_bad, http_bad_len, false);
+}
+
+static void
+test_moved(void)
+{
+	play_cases(http_good, http_good_len, true);
+	play_cases(http_bad, http_bad_len, true);
 }
 
 /* head, then fill times c, then tail, as one case's input; caller frees. */
@@ -418,6 +468,8 @@ test_memory_held(void)
 static const struct unit_test tests[] = {
     {"good requests", test_good},
     {"bad requests", test_bad},
+    {"requests, moved to other processes", test_moved},
+    {"responses, moved to other processes", test_http_response_moved},
     {"limit of a head", test_head_limit},
     {"limits of chunks", test_chunk_limits},
     {"many fields", test_many_fields},

@@ -196,8 +196,9 @@ as_expected(const struct response_case *c, struct http *h,
 	return http_response_end(h) == c->end;
 }
 
+/* moved: it is in another process after each part. */
 static bool
-play_case(const struct response_case *c, size_t cut)
+play_case(const struct response_case *c, size_t cut, bool moved)
 {
 	struct http *h = ask(c->asked);
 	enum http_status status = HTTP_OK;
@@ -205,10 +206,15 @@ play_case(const struct response_case *c, size_t cut)
 	bool good;
 
 	if (cut == SIZE_MAX) {
-		for (i = 0; i < len && status == HTTP_OK; i++)
+		for (i = 0; i < len && status == HTTP_OK; i++) {
 			status = answer_exact(h, c->in + i, 1);
+			if (moved)
+				h = http_moved(h);
+		}
 	} else {
 		status = answer_exact(h, c->in, cut);
+		if (moved)
+			h = http_moved(h);
 		if (status == HTTP_OK)
 			status = answer_exact(h, c->in + cut, len - cut);
 	}
@@ -220,18 +226,30 @@ play_case(const struct response_case *c, size_t cut)
 	return good;
 }
 
-void
-test_http_response_cases(void)
+static void
+play_cases(bool moved)
 {
 	size_t i, cut;
 	bool good;
 
 	for (i = 0; i < ELEMENTS(cases); i++) {
-		good = play_case(&cases[i], SIZE_MAX);
+		good = play_case(&cases[i], SIZE_MAX, moved);
 		for (cut = 0; good && cut <= strlen(cases[i].in); cut++)
-			good = play_case(&cases[i], cut);
+			good = play_case(&cases[i], cut, moved);
 		CU_ASSERT_TRUE(good);
 	}
+}
+
+void
+test_http_response_cases(void)
+{
+	play_cases(false);
+}
+
+void
+test_http_response_moved(void)
+{
+	play_cases(true);
 }
 
 /* A script that says 204 and sends a body loses the body, no more. */
