@@ -59,10 +59,10 @@ number(const uint8_t *p)
 	return v;
 }
 
-static struct proof_input
+static struct ins_proof
 input(const struct block *b)
 {
-	return (struct proof_input){
+	return (struct ins_proof){
 	    .client_instance = b->client_instance,
 	    .server_instance = b->server_instance,
 	    .server_start = number(b->start),
@@ -89,7 +89,7 @@ static void
 test_vector(void)
 {
 	struct block b = sample();
-	struct proof_input in = input(&b);
+	struct ins_proof in = input(&b);
 	uint8_t proof[INS_PROOF_SIZE];
 	unsigned server;
 
@@ -109,7 +109,7 @@ static void
 test_every_bit(void)
 {
 	struct block b = sample();
-	struct proof_input in;
+	struct ins_proof in;
 	uint8_t *bytes = (uint8_t *)&b, proof[INS_PROOF_SIZE];
 	const size_t name_end = offsetof(struct block, name) + 5;
 	const size_t theirs = offsetof(struct block, server_offset);
@@ -142,7 +142,7 @@ static void
 test_names(void)
 {
 	struct block b = sample();
-	struct proof_input in = input(&b);
+	struct ins_proof in = input(&b);
 	uint8_t name[INS_NAME_MAX], proofs[4][INS_PROOF_SIZE];
 	size_t i;
 
