@@ -47,8 +47,9 @@ drop(struct arrival *a, enum ins_end_code code, const char *why)
 	uint8_t buf[INS_ENCODE_MAX];
 	size_t n;
 
-	log_event(LOG_WARN, "peer-dropped", "peer", a->peer, "reason", why,
-	    NULL);
+	/* One that stands by asks again and again. */
+	log_event(code == INS_END_NAME_IN_USE ? LOG_DEBUG : LOG_WARN,
+	    "peer-dropped", "peer", a->peer, "reason", why, NULL);
 	if (a->handshake.extended) {
 		n = ins_end_encode(buf, sizeof(buf), (uint16_t)code, why);
 		/* What does not fit is not said. */

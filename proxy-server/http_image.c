@@ -120,10 +120,10 @@ load_request(struct http *h, struct image_reader *r)
 
 enum need {
 	NEED_CHUNKED = 1,
-	NEED_SOME = 2,	/* bytes of a body or a chunk are left */
+	NEED_SOME = 2, /* bytes of a body or a chunk are left */
 	NEED_NONE = 4,
-	NEED_FRESH = 8,	/* no bytes of a line were counted */
-	NEED_NAME = 16,	/* it is known which field's name it can be */
+	NEED_FRESH = 8, /* no bytes of a line were counted */
+	NEED_NAME = 16, /* it is known which field's name it can be */
 	NEED_VALUE = 32, /* ... whose value it cannot be */
 };
 

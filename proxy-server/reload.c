@@ -101,4 +101,6 @@ reload(struct server *server, struct listeners *ls)
 	}
 	warn_fixed("workers", server->fixed.workers, config->workers);
 	warn_fixed("memory", server->fixed.memory, config->memory);
+	warn_fixed("state_dir", 0,
+	    !state_dir_is(&server->state, config->state_dir));
 }

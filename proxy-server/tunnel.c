@@ -301,7 +301,7 @@ tunnel_resume(struct tunnel *t, const struct comeback *c)
 	if (tell_resumed(t, c, offset) < 0) {
 		/* Gone already: it stays parked, and the peer tries again. */
 		carrier->ops->close(carrier);
-		registry_set_parked(t->worker->server, t, true);
+		on_parked(t->session, strerror(errno));
 		return 0;
 	}
 	address_watch_carrier(c->fd,

@@ -102,9 +102,14 @@ outcome_of(int error)
 static void
 note_error(struct connecting *c, int error)
 {
-	if (c->outcome == INS_NOT_ALLOWED ||
-	    (error != EADDRNOTAVAIL && error != EAFNOSUPPORT &&
-		error != ENETUNREACH))
+	const struct address *tried = &c->addresses[c->next - 1];
+
+	/* To an IPv4 address it says that no port of ours is left. */
+	if (error == EADDRNOTAVAIL && tried->sa.sa_family == AF_INET)
+		c->outcome = outcome_of(error);
+	else if (c->outcome == INS_NOT_ALLOWED ||
+	    (c->outcome != INS_NO_RESOURCES && error != EADDRNOTAVAIL &&
+		error != EAFNOSUPPORT && error != ENETUNREACH))
 		c->outcome = outcome_of(error);
 }
 

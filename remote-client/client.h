@@ -42,6 +42,10 @@ struct worker {
 
 struct client {
 	const struct config *config;	/* main's */
+	struct {
+		unsigned workers;
+		uint64_t memory;
+	} fixed;			/* as configured at the start */
 	struct budget memory;
 	struct resolver *names;		/* of targets, which the proxy-server
 					 * chooses */

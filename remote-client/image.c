@@ -39,13 +39,30 @@ load_worker(struct worker *w, struct image_reader *r)
 }
 
 void
+image_save_start(const struct client *client, struct image_writer *w)
+{
+	image_put_tag(w, "clnt");
+	image_put_text(w, client->config->name);
+	image_put(w, client->config->dialect);
+}
+
+bool
+image_is_ours(const struct config *config, struct image_reader *r)
+{
+	char name[INS_NAME_MAX + 1];
+
+	image_take_tag(r, "clnt");
+	image_take_text(r, name, sizeof(name));
+	return strcmp(name, config->name) == 0 &&
+	    image_take(r, CONFIG_CLASSIC) == config->dialect && !r->failed;
+}
+
+void
 image_save_all(struct client *client, struct image_writer *w)
 {
 	unsigned i;
 
-	image_put_tag(w, "clnt");
-	image_put_text(w, client->config->name);
-	image_put(w, client->config->dialect);
+	image_put_tag(w, "all ");
 	image_put_bytes(w, client->instance, INS_INSTANCE_SIZE);
 	roll_save(&client->roll, w);
 	image_put(w, client->nworkers);
@@ -56,15 +73,9 @@ image_save_all(struct client *client, struct image_writer *w)
 bool
 image_load_all(struct client *client, struct image_reader *r)
 {
-	char name[INS_NAME_MAX + 1];
 	uint64_t workers, i;
 
-	image_take_tag(r, "clnt");
-	image_take_text(r, name, sizeof(name));
-	/* Sessions are of one name and one dialect. */
-	if (strcmp(name, client->config->name) != 0 ||
-	    image_take(r, CONFIG_CLASSIC) != client->config->dialect)
-		return false;
+	image_take_tag(r, "all ");
 	image_take_exact(r, client->instance, INS_INSTANCE_SIZE);
 	roll_load(&client->roll, r);
 	workers = image_take(r, UINT16_MAX);

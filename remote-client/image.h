@@ -8,6 +8,13 @@
 #include "base/image.h"
 #include "remote-client/client.h"
 
+/* Whose sessions these are. */
+void
+image_save_start(const struct client *, struct image_writer *);
+/* Whether they can be those of config. */
+bool
+image_is_ours(const struct config *, struct image_reader *);
+
 void
 image_save_all(struct client *, struct image_writer *);
 

@@ -39,6 +39,8 @@ client_init(struct client *client, const struct config *config)
 	unsigned workers;
 
 	client->config = config;
+	client->fixed.workers = config->workers;
+	client->fixed.memory = config->memory;
 	budget_init(&client->memory,
 	    config->memory != 0 ? config->memory : daemon_memory(),
 	    PROCESS_RESERVE);
@@ -63,10 +65,10 @@ begin_tunnels(struct client *client)
 }
 
 static void
-warn_fixed(const char *key)
+warn_fixed(const char *setting, uint64_t now, uint64_t wanted)
 {
-	log_event(LOG_WARN, "reload", "key", key, "reason",
-	    "it needs a restart or an upgrade to change", NULL);
+	if (now != wanted)
+		log_event(LOG_WARN, "restart-needed", "setting", setting, NULL);
 }
 
 static void
@@ -77,7 +79,8 @@ update_worker(void *context, unsigned worker)
 
 	w->config = client->config;
 	if (tunnels_update(w) < 0)
-		log_event(LOG_ERROR, "reload", "reason", "out of memory", NULL);
+		log_event(LOG_ERROR, "out-of-memory", "reason",
+		    "not all tunnels can be made", NULL);
 }
 
 static void
@@ -94,10 +97,8 @@ reload(struct client *client, struct config **config)
 		config_free(next);
 		return;
 	}
-	if (next->workers != old->workers)
-		warn_fixed("workers");
-	if (next->memory != old->memory)
-		warn_fixed("memory");
+	warn_fixed("workers", client->fixed.workers, next->workers);
+	warn_fixed("memory", client->fixed.memory, next->memory);
 	daemon_set_level(next);
 	client->config = *config = next;
 	crew_run(&client->crew, update_worker, client);
@@ -128,12 +129,10 @@ drain(struct client *client)
 	}
 }
 
-/* There is nothing to get ready with. */
 static void
 save_start(void *context, struct image_writer *w)
 {
-	(void)context;
-	image_put_tag(w, "clnt");
+	image_save_start(context, w);
 }
 
 static void
@@ -188,6 +187,11 @@ main(int argc, char **argv)
 	daemon_raise_limits();
 	resolver_init(&names);
 	resolver_init(&servers);
+	if (before.fd >= 0 && !image_is_ours(config, &image)) {
+		log_event(LOG_ERROR, "cannot-take-over", "reason",
+		    "`name` and `dialect` need a restart to change", NULL);
+		return 1;
+	}
 	if (client_init(&client, config) < 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason",
 		    "out of memory or descriptors", NULL);

@@ -195,9 +195,11 @@ tunnel_split(struct tunnel *t, size_t server)
 static void
 log_failed(const struct tunnel *t, const char *reason, uint64_t pause)
 {
+	/* That it stands by was said, and why. */
+	bool standby = roll_is_standby(&t->worker->client->roll);
 	struct log_line l;
 
-	if (!log_begin(&l, LOG_WARN, "dial-failed"))
+	if (!log_begin(&l, standby ? LOG_DEBUG : LOG_WARN, "dial-failed"))
 		return;
 	log_text(&l, "server", t->dial.text);
 	log_text(&l, "reason", reason);
@@ -504,16 +506,17 @@ tunnels_wanted(const struct config *c, unsigned workers)
 	return workers < 64 ? workers : 64;
 }
 
-static bool
-is_listed(const struct config *c, const struct hostport *server)
+/* The place of a server in the list; c->nservers: it is not there. */
+static size_t
+place_of(const struct config *c, const struct hostport *server)
 {
 	size_t i;
 
 	for (i = 0; i < c->nservers; i++)
 		if (c->servers[i].port == server->port &&
 		    strcmp(c->servers[i].host, server->host) == 0)
-			return true;
-	return false;
+			break;
+	return i;
 }
 
 /* What is not wanted any more runs out. */
@@ -526,7 +529,12 @@ dismiss(struct tunnel *t, unsigned wanted)
 		run_out(t, INS_END_FINISHED, "fewer tunnels");
 		return;
 	}
-	if (t->session == NULL || is_listed(t->worker->config, &t->with.at))
+	if (t->session == NULL) {
+		t->server = 0;
+		return;
+	}
+	t->server = place_of(t->worker->config, &t->with.at);
+	if (t->server < t->worker->config->nservers)
 		return;
 	if (succeed(t, 0) != NULL)
 		run_out(t, INS_END_FINISHED, "another server is configured");

@@ -339,3 +339,17 @@ daemon_forget_upgrades(void)
 		log_event(LOG_WARN, "upgrade-dropped", "reason",
 		    "another one was being tried", NULL);
 }
+
+void
+daemon_pass_signals(pid_t pid)
+{
+	struct timespec none = {0};
+	sigset_t set;
+	int signal;
+
+	signals(&set);
+	/* Another upgrade was asked of the process that is gone. */
+	sigdelset(&set, SIGUSR2);
+	while ((signal = sigtimedwait(&set, NULL, &none)) > 0)
+		kill(pid, signal);
+}

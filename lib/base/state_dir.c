@@ -197,6 +197,16 @@ err0:
 	return -1;
 }
 
+bool
+state_dir_is(const struct state_dir *s, const char *configured)
+{
+	struct state_dir other;
+	char error[1];
+
+	return find_path(&other, configured, error, sizeof(error)) == 0 &&
+	    strcmp(other.path, s->path) == 0;
+}
+
 static int
 digit_value(char c)
 {

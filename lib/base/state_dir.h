@@ -13,6 +13,7 @@
 #define BASE_STATE_DIR_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -44,6 +45,10 @@ state_dir_open(struct state_dir *, const char *configured, char *error,
 int
 state_dir_adopt(struct state_dir *, const char *configured, int lock,
     char *error, size_t size);
+
+/* Whether configured names the directory that is open. */
+bool
+state_dir_is(const struct state_dir *, const char *configured);
 
 /*
  * Who this is, made when the directory does not know, and the start: now_us

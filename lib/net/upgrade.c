@@ -92,10 +92,15 @@ upgrade_run(struct crew *crew, uint64_t timeout, const struct upgrade_ops *ops,
 		crew_thaw(crew);
 		return;
 	}
-	/* It is theirs as soon as this is said: nothing is touched any more. */
-	daemon_notify_successor(h.child);
 	log_flush();
-	handover_say(&h, HANDOVER_GO);
+	/* It is theirs as soon as this is said: nothing is touched any more. */
+	if (handover_say(&h, HANDOVER_GO) < 0) {
+		failed(&h, "switch");
+		crew_thaw(crew);
+		return;
+	}
+	daemon_notify_successor(h.child);
+	daemon_pass_signals(h.child);
 	_exit(0);
 }
 

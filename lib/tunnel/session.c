@@ -129,8 +129,12 @@ is_finished(const struct session *s)
 {
 	const struct send_queue *q = &s->tx.queue;
 
-	return s->going && s->config.server && s->streams.count == 0 &&
-	    q->queued == 0 && (!session_extended(s) || q->acked == q->sent);
+	if (!s->going || s->streams.count > 0 || q->queued > 0)
+		return false;
+	/* A classic peer cannot be told: the first moment without a stream. */
+	if (!session_extended(s))
+		return true;
+	return s->config.server && q->acked == q->sent;
 }
 
 static void
@@ -213,6 +217,12 @@ session_go_away(struct session *s, enum ins_end_code code, const char *why)
 	session_wake(s);
 	if (!session_extended(s))
 		return;
+	/* Nobody would miss it: do not wait for a carrier to say so. */
+	if (session_is_parked(s) && s->streams.count == 0 &&
+	    s->tx.queue.queued == 0 && s->tx.queue.acked == s->tx.queue.sent) {
+		session_fail(s, INS_END_FINISHED, "finished");
+		return;
+	}
 	p = session_control(s, INS_ENCODE_MAX);
 	if (p != NULL)
 		session_control_done(s,

@@ -204,8 +204,8 @@ load_stream(struct session *s, const struct session_loader *loader,
 	load_fields(st, r);
 	blocked = image_take_bool(r);
 	if (r->failed || !is_sound(st) || !load_queue(st, r) ||
-	    !queue_fits(st) ||
-	    !loader->endpoint(r, st, loader->context) || st->endpoint == NULL)
+	    !queue_fits(st) || !loader->endpoint(r, st, loader->context) ||
+	    st->endpoint == NULL)
 		return false;
 	if (blocked && st->state != STREAM_OVER && !session_extended(s))
 		list_append(&s->blocked, &st->waiting);

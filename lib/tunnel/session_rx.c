@@ -252,15 +252,22 @@ static void
 on_end(struct session *s, const uint8_t *payload, size_t len)
 {
 	struct ins_end end;
+	const char *text;
 
 	if (ins_end_decode(payload, len, &end) != INS_OK) {
 		bad(s, INS_END);
 		return;
 	}
 	s->peer_ended = true;
-	session_fail(s, end.code, "peer: %s%s%.*s", ins_end_text(end.code),
-	    end.text.len > 0 ? ": " : "", (int)end.text.len,
-	    (const char *)end.text.data);
+	text = ins_end_text(end.code);
+	/* Most say no more than the code does. */
+	if (end.text.len == 0 ||
+	    (end.text.len == strlen(text) &&
+		memcmp(end.text.data, text, end.text.len) == 0))
+		session_fail(s, end.code, "peer: %s", text);
+	else
+		session_fail(s, end.code, "peer: %s: %.*s", text,
+		    (int)end.text.len, (const char *)end.text.data);
 }
 
 static void

@@ -218,8 +218,8 @@ left_of(struct send_queue *q, uint8_t *out)
 	struct iovec iov[64], local = {0};
 	size_t n = 0, i, count;
 
-	count = q->queued == 0 ? 0 :
-				 send_queue_gather(q, iov, 64, &local, false);
+	count =
+	    q->queued == 0 ? 0 : send_queue_gather(q, iov, 64, &local, false);
 	for (i = 0; i < count; i++) {
 		memcpy(out + n, iov[i].iov_base, iov[i].iov_len);
 		n += iov[i].iov_len;
@@ -259,8 +259,8 @@ check_queue(struct queue_test *t, const struct send_queue *q, bool keep)
 	size_t n, cut;
 
 	send_queue_save(q, &w);
-	for (cut = 0; cut <= w.len; cut += cut < w.len - 1 && cut > 300 ? 61 :
-									  1) {
+	for (cut = 0; cut <= w.len;
+	     cut += cut < w.len - 1 && cut > 300 ? 61 : 1) {
 		send_queue_init(&copy, &t->pool, keep ? &t->process : NULL);
 		r = (struct image_reader){.at = w.data, .end = w.data + cut};
 		CU_ASSERT_EQUAL(send_queue_load(&copy, &r), cut == w.len);
@@ -737,8 +737,7 @@ test_changed(void)
 				sim_try(s, side, image.data, image.len);
 				image.data[at] ^= (uint8_t)(1u << at % 8);
 			}
-			CU_ASSERT_TRUE(
-			    sim_try(s, side, image.data, image.len));
+			CU_ASSERT_TRUE(sim_try(s, side, image.data, image.len));
 			image_free(&image);
 		}
 		CU_ASSERT_TRUE(sim_free(s));
