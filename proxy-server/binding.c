@@ -12,8 +12,17 @@
 struct inherited {
 	struct list node;
 	struct address asked, address;
+	struct listener *listener; /* one reference; or NULL */
 	int fd;
 };
+
+static void
+inherited_free(struct inherited *s)
+{
+	list_remove(&s->node);
+	listener_release(s->listener);
+	free(s);
+}
 
 struct binding *
 binding_new(const struct address *asked, struct listener *l)
@@ -106,8 +115,7 @@ take_inherited(struct binding *b, struct server *server, struct list *head)
 		if (!address_equal(&s->address, &b->address))
 			continue;
 		add_socket(b, server, s->fd);
-		list_remove(&s->node);
-		free(s);
+		inherited_free(s);
 	}
 }
 
@@ -173,7 +181,8 @@ adopt(int fd)
 }
 
 int
-inherited_add(struct list *inherited, const struct address *asked, int fd)
+inherited_add(struct list *inherited, const struct address *asked, int fd,
+    struct listener *l)
 {
 	struct address a = {.len = sizeof(a.storage)};
 	socklen_t size = sizeof(int);
@@ -196,6 +205,7 @@ inherited_add(struct list *inherited, const struct address *asked, int fd)
 	s->asked = asked != NULL ? *asked : a;
 	s->address = a;
 	s->fd = fd;
+	s->listener = l != NULL ? listener_hold(l) : NULL;
 	list_append(inherited, &s->node);
 	return 0;
 }
@@ -213,6 +223,32 @@ inherited_overlap(const struct list *inherited, const struct address *a)
 	return false;
 }
 
+/* Who is in its queue came to what it was until now. */
+static void
+take_leave(struct inherited *s, struct worker *w)
+{
+	struct acceptor a;
+
+	acceptor_init(&a, w, s->fd);
+	if (s->listener != NULL) {
+		a.listener = s->listener;
+		acceptor_end(&a);
+	} else
+		close(s->fd);
+	inherited_free(s);
+}
+
+void
+inherited_end(struct list *inherited, struct server *server)
+{
+	unsigned i;
+
+	for (i = 0; !list_empty(inherited); i++)
+		take_leave(container_of(inherited->next, struct inherited,
+			       node),
+		    &server->workers[i % server->nworkers]);
+}
+
 void
 inherited_close(struct list *inherited)
 {
@@ -220,8 +256,7 @@ inherited_close(struct list *inherited)
 
 	while (!list_empty(inherited)) {
 		s = container_of(inherited->next, struct inherited, node);
-		list_remove(&s->node);
 		close(s->fd);
-		free(s);
+		inherited_free(s);
 	}
 }

@@ -47,13 +47,21 @@ binding_open(struct binding *, struct server *, struct list *inherited,
 
 /* As listeners_inherit(). */
 int
-inherited_add(struct list *inherited, const struct address *asked, int fd);
+inherited_add(struct list *inherited, const struct address *asked, int fd,
+    struct listener *l);
 
 /* Whether one of them overlaps a. */
 bool
 inherited_overlap(const struct list *inherited, const struct address *a);
 
-/* Close those that nobody took. */
+/*
+ * Let go of those that nobody took.  Who is in their queues is accepted first,
+ * where it is known what they came to; the workers do not run yet.
+ */
+void
+inherited_end(struct list *inherited, struct server *);
+
+/* Only close them. */
 void
 inherited_close(struct list *inherited);
 

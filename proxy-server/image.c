@@ -23,6 +23,7 @@ save_binding(const struct binding *b, struct image_writer *w)
 			continue;
 		image_put(w, 1);
 		image_put_bytes(w, &b->asked, sizeof(b->asked));
+		listener_save(b->listener, w);
 		image_put_fd(w, b->acceptors[i].watch.fd);
 	}
 }
@@ -46,13 +47,17 @@ static bool
 load_bindings(struct listeners *ls, struct image_reader *r)
 {
 	struct address asked;
+	struct listener *l;
 	int fd;
 
 	while (image_take_bool(r)) {
 		image_take_exact(r, &asked, sizeof(asked));
+		l = listener_load(r);
 		fd = image_take_fd(r);
-		if (fd < 0 || listeners_inherit(ls, &asked, fd) < 0)
+		if (l == NULL || fd < 0 ||
+		    listeners_inherit(ls, &asked, fd, l) < 0)
 			return false;
+		listener_release(l);
 	}
 	return !r->failed;
 }
@@ -179,7 +184,7 @@ load_listeners(struct image_reader *r)
 		return false;
 	for (i = 0; i < n; i++) {
 		known.at[i] = listener_load(r);
-		if (known.at[i] == NULL)
+		if (known.at[i] == NULL || known.at[i]->remote == NULL)
 			return false;
 		known.n++;
 	}

@@ -92,23 +92,24 @@ listener_log(const char *event, const struct listener *l)
 void
 listener_save(const struct listener *l, struct image_writer *w)
 {
+	image_put_bytes(w, &l->address, sizeof(l->address));
+	image_put(w, l->remote != NULL);
+	if (l->remote == NULL)
+		return;
 	image_put_text(w, l->remote);
 	image_put(w, l->type);
 	image_put(w, l->class);
 	image_put(w, l->weight);
 	image_put_text(w, l->target.host);
 	image_put(w, l->target.port);
-	image_put_bytes(w, &l->address, sizeof(l->address));
 }
 
-struct listener *
-listener_load(struct image_reader *r)
+static struct listener *
+load_for_visitors(struct image_reader *r)
 {
 	char name[INS_NAME_MAX + 1];
 	struct config_remote remote = {.name = name};
 	struct config_listener config = {0};
-	struct address address;
-	struct listener *l;
 
 	image_take_text(r, name, sizeof(name));
 	config.type = (enum config_type)image_take(r, CONFIG_HTTP);
@@ -116,10 +117,19 @@ listener_load(struct image_reader *r)
 	config.weight = (unsigned)image_take(r, INS_WEIGHT_MAX);
 	image_take_text(r, config.target.host, sizeof(config.target.host));
 	config.target.port = (uint16_t)image_take(r, UINT16_MAX);
+	return r->failed ? NULL : listener_new(&remote, &config);
+}
+
+struct listener *
+listener_load(struct image_reader *r)
+{
+	struct address address;
+	struct listener *l;
+
 	image_take_exact(r, &address, sizeof(address));
-	if (r->failed)
-		return NULL;
-	l = listener_new(&remote, &config);
+	l = image_take_bool(r) ? load_for_visitors(r) :
+	    r->failed          ? NULL :
+				 listener_new(NULL, NULL);
 	if (l != NULL)
 		listener_set_address(l, &address);
 	return l;

@@ -386,7 +386,6 @@ listeners_settle(struct listeners *ls)
 		listener_log("listening", b->listener);
 	}
 	list_take(&ls->bound, &ls->added);
-	inherited_close(&ls->inherited);
 	return change;
 }
 
@@ -421,9 +420,10 @@ listeners_close(struct listeners *ls)
 }
 
 int
-listeners_inherit(struct listeners *ls, const struct address *asked, int fd)
+listeners_inherit(struct listeners *ls, const struct address *asked, int fd,
+    struct listener *l)
 {
-	return inherited_add(&ls->inherited, asked, fd);
+	return inherited_add(&ls->inherited, asked, fd, l);
 }
 
 void
@@ -433,7 +433,7 @@ listeners_activated(struct listeners *ls)
 
 	for (fd = first; fd < first + n; fd++) {
 		fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
-		if (listeners_inherit(ls, NULL, fd) == 0)
+		if (listeners_inherit(ls, NULL, fd, NULL) == 0)
 			continue;
 		log_event(LOG_WARN, "socket-ignored", "reason", strerror(errno),
 		    NULL);
@@ -442,7 +442,7 @@ listeners_activated(struct listeners *ls)
 }
 
 void
-listeners_listen(struct listeners *ls)
+listeners_listen(struct server *server, struct listeners *ls)
 {
 	const struct binding *b;
 	const struct list *i;
@@ -456,4 +456,5 @@ listeners_listen(struct listeners *ls)
 				    b->listener->bind, "reason",
 				    strerror(errno), NULL);
 	}
+	inherited_end(&ls->inherited, server);
 }

@@ -42,19 +42,28 @@ listeners_close(struct listeners *);
  * bound where there are such sockets.  asked is what the configuration has
  * said when it was bound, with port 0; NULL: nothing that is not seen from the
  * socket.  Where several entries ask for any port of one host, they get such
- * addresses in the order in which they were handed in.  Takes fd on success;
- * -1 with errno when it is no listening TCP socket, or memory ran out.
+ * addresses in the order in which they were handed in.
+ *
+ * l: what its visitors came to until now, of which a reference is kept; those
+ * in its queue are served for it where the configuration does not want it.
+ * NULL: then nobody is.  Takes fd on success; -1 with errno when it is no
+ * listening TCP socket, or memory ran out.
  */
 int
-listeners_inherit(struct listeners *, const struct address *asked, int fd);
+listeners_inherit(struct listeners *, const struct address *asked, int fd,
+    struct listener *l);
 
 /* Hand in those that a service manager holds for us: sd_listen_fds(3). */
 void
 listeners_activated(struct listeners *);
 
-/* Listen on sockets that were bound beside inherited ones, too. */
+/*
+ * All is ours now: listen on sockets that were bound beside inherited ones,
+ * too, and take leave of the inherited ones that are not wanted.  After the
+ * first change and before the workers run.
+ */
 void
-listeners_listen(struct listeners *);
+listeners_listen(struct server *, struct listeners *);
 
 /*
  * Get ready for all that the configuration has.  0, or -1 after it was logged

@@ -144,11 +144,10 @@ begin(struct server *server, struct listeners *listeners,
 		listeners_activated(listeners);
 		return server_identify(server, config);
 	}
-	if (image_load_start(server, listeners, config, image, error,
+	if (!image_load_start(server, listeners, config, image, error,
 		sizeof(error)))
-		return 0;
-	log_event(LOG_ERROR, "cannot-take-over", "reason", error, NULL);
-	return -1;
+		upgrade_refuse(before, "prepare", error);
+	return 0;
 }
 
 int
@@ -182,7 +181,7 @@ main(int argc, char **argv)
 		upgrade_ready(&before, &image);
 		upgrade_taken(&before, &image, image_load_all(&server, &image));
 	}
-	listeners_listen(&listeners);
+	listeners_listen(&server, &listeners);
 	error = crew_start(&server.crew);
 	if (error != 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),

@@ -46,15 +46,23 @@ image_save_start(const struct client *client, struct image_writer *w)
 	image_put(w, client->config->dialect);
 }
 
-bool
-image_is_ours(const struct config *config, struct image_reader *r)
+const char *
+image_load_start(const struct client *client, struct image_reader *r)
 {
 	char name[INS_NAME_MAX + 1];
+	uint64_t dialect;
 
 	image_take_tag(r, "clnt");
 	image_take_text(r, name, sizeof(name));
-	return strcmp(name, config->name) == 0 &&
-	    image_take(r, CONFIG_CLASSIC) == config->dialect && !r->failed;
+	dialect = image_take(r, CONFIG_CLASSIC);
+	if (r->failed)
+		return "the state cannot be read";
+	/* Sessions are of one name and one dialect. */
+	if (strcmp(name, client->config->name) != 0)
+		return "`name` needs a restart to change";
+	if (dialect != client->config->dialect)
+		return "`dialect` needs a restart to change";
+	return NULL;
 }
 
 void

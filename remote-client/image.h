@@ -8,12 +8,12 @@
 #include "base/image.h"
 #include "remote-client/client.h"
 
-/* Whose sessions these are. */
+/* Whose sessions they are. */
 void
 image_save_start(const struct client *, struct image_writer *);
-/* Whether they can be those of config. */
-bool
-image_is_ours(const struct config *, struct image_reader *);
+/* Whether the configuration can go on with them: NULL, or why not. */
+const char *
+image_load_start(const struct client *, struct image_reader *);
 
 void
 image_save_all(struct client *, struct image_writer *);

@@ -177,6 +177,7 @@ main(int argc, char **argv)
 	struct client client = {.names = &names, .servers = &servers};
 	struct image_reader image;
 	struct handover before;
+	const char *refused;
 	struct config *config;
 	int error;
 
@@ -187,17 +188,15 @@ main(int argc, char **argv)
 	daemon_raise_limits();
 	resolver_init(&names);
 	resolver_init(&servers);
-	if (before.fd >= 0 && !image_is_ours(config, &image)) {
-		log_event(LOG_ERROR, "cannot-take-over", "reason",
-		    "`name` and `dialect` need a restart to change", NULL);
-		return 1;
-	}
 	if (client_init(&client, config) < 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason",
 		    "out of memory or descriptors", NULL);
 		return 1;
 	}
 	if (before.fd >= 0) {
+		refused = image_load_start(&client, &image);
+		if (refused != NULL)
+			upgrade_refuse(&before, "prepare", refused);
 		upgrade_ready(&before, &image);
 		upgrade_taken(&before, &image, image_load_all(&client, &image));
 	}

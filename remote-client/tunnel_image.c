@@ -122,17 +122,34 @@ load_with(struct tunnel *t, struct image_reader *r)
 	return true;
 }
 
+/* Of a slot, where tunnels_update() looks for it: workers may be others now. */
+static struct worker *
+place_of(struct worker *w, int slot, int home)
+{
+	struct client *client = w->client;
+
+	if (slot == STRAY)
+		slot = home;
+	return slot == STRAY ?
+	    w :
+	    &client->workers[(unsigned)slot % client->nworkers];
+}
+
 static bool
 load_tunnel(struct worker *w, struct image_reader *r)
 {
 	bool standby = roll_is_standby(&w->client->roll);
-	struct tunnel *t = tunnel_new(w, STRAY);
+	struct tunnel *t;
+	int slot, home;
 
+	image_take_tag(r, "tunl");
+	slot = (int)image_take(r, UINT16_MAX) - 1;
+	home = (int)image_take(r, UINT16_MAX) - 1;
+	w = place_of(w, slot, home);
+	t = tunnel_new(w, slot);
 	if (t == NULL)
 		return false;
-	image_take_tag(r, "tunl");
-	t->slot = (int)image_take(r, UINT16_MAX) - 1;
-	t->home = (int)image_take(r, UINT16_MAX) - 1;
+	t->home = home;
 	t->server = image_take(r, SIZE_MAX) % w->config->nservers;
 	t->attempts = (unsigned)image_take(r, UINT32_MAX);
 	t->urgent_until = image_take(r, UINT64_MAX);

@@ -82,12 +82,12 @@ enum daemon_event {
 enum daemon_event
 daemon_wait(uint64_t deadline_us);
 
-/* Give signals that came and were not waited for to another process. */
-void
-daemon_pass_signals(pid_t);
-
 /* Drop SIGUSR2 that came while one was served, with a line of the log. */
 void
 daemon_forget_upgrades(void);
+
+/* Give the other signals that came, and were not waited for, to a process. */
+void
+daemon_pass_signals(pid_t);
 
 #endif

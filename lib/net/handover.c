@@ -30,7 +30,7 @@ struct note {
 	uint64_t nfds;
 };
 
-enum { NOTE_IMAGE = 100, NOTE_FDS };
+enum { NOTE_IMAGE = 100, NOTE_FDS, NOTE_REFUSED };
 
 static struct {
 	char path[PATH_MAX];
@@ -159,18 +159,22 @@ handover_begin(struct handover *h)
 	return 0;
 }
 
-void
+int
 handover_abandon(struct handover *h)
 {
+	int status = 0;
+
 	if (h->fd >= 0)
 		close(h->fd);
 	h->fd = -1;
 	if (h->child <= 0)
-		return;
+		return 0;
+	/* One that is about to end keeps its own status. */
 	kill(h->child, SIGKILL);
-	while (waitpid(h->child, NULL, 0) < 0 && errno == EINTR)
+	while (waitpid(h->child, &status, 0) < 0 && errno == EINTR)
 		;
 	h->child = 0;
+	return status;
 }
 
 bool
@@ -197,16 +201,21 @@ wait_for(const struct handover *h, short events, uint64_t deadline)
 	return poll(&p, 1, ms) > 0;
 }
 
+/* Descriptors beside it, or a text behind it. */
 static int
 put_note(struct handover *h, const struct note *note, const int *fds, size_t n,
-    uint64_t deadline)
+    const char *text, uint64_t deadline)
 {
 	union {
 		struct cmsghdr align;
 		char buf[CMSG_SPACE(FDS_BATCH * sizeof(int))];
 	} control = {0};
-	struct iovec iov = {(void *)note, sizeof(*note)};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+	size_t len = text != NULL ? strlen(text) : 0;
+	struct iovec iov[2] = {
+	    {(void *)note, sizeof(*note)},
+	    {(void *)text, len},
+	};
+	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
 	struct cmsghdr *c;
 
 	if (n > 0) {
@@ -220,9 +229,39 @@ put_note(struct handover *h, const struct note *note, const int *fds, size_t n,
 	}
 	if (!wait_for(h, POLLOUT, deadline))
 		return fail(h, "the new process does not read");
-	if (sendmsg(h->fd, &m, MSG_NOSIGNAL) != (ssize_t)sizeof(*note))
-		return fail(h, "the new process is gone");
+	if (sendmsg(h->fd, &m, MSG_NOSIGNAL) < 0)
+		return fail(h,
+		    errno == EPIPE || errno == ECONNRESET ?
+			"the other process has ended" :
+			strerror(errno));
 	return 0;
+}
+
+/* What nobody asked for is not kept. */
+static void
+drop_fds(const int *fds, size_t n)
+{
+	while (n > 0)
+		close(fds[--n]);
+}
+
+/* What there is to object to in a note; NULL: nothing. */
+static const char *
+fault_of(struct handover *h, const struct note *note, ssize_t size, int flags)
+{
+	size_t len;
+
+	if (size < (ssize_t)sizeof(*note))
+		return "the other process has ended";
+	if ((flags & MSG_CTRUNC) != 0)
+		return "out of descriptors";
+	if (note->format != HANDOVER_FORMAT)
+		return "the other process has another state format";
+	if (note->word != NOTE_REFUSED)
+		return NULL;
+	len = (size_t)size - sizeof(*note);
+	h->why[len < sizeof(h->why) ? len : sizeof(h->why) - 1] = '\0';
+	return h->why;
 }
 
 /* Descriptors go to fds[0..*n); at most FDS_BATCH. */
@@ -234,30 +273,35 @@ get_note(struct handover *h, struct note *note, int *fds, size_t *n,
 		struct cmsghdr align;
 		char buf[CMSG_SPACE(FDS_BATCH * sizeof(int))];
 	} control;
-	struct iovec iov = {note, sizeof(*note)};
+	struct iovec iov[2] = {
+	    {note, sizeof(*note)},
+	    {h->why, sizeof(h->why) - 1},
+	};
 	struct msghdr m = {
-	    .msg_iov = &iov,
-	    .msg_iovlen = 1,
+	    .msg_iov = iov,
+	    .msg_iovlen = 2,
 	    .msg_control = control.buf,
 	    .msg_controllen = sizeof(control.buf),
 	};
+	const char *fault;
 	struct cmsghdr *c;
+	ssize_t size;
 
 	*n = 0;
 	if (!wait_for(h, POLLIN, deadline))
 		return fail(h, "no answer in time");
-	if (recvmsg(h->fd, &m, MSG_CMSG_CLOEXEC) != (ssize_t)sizeof(*note))
-		return fail(h, "the other process has ended");
-	c = CMSG_FIRSTHDR(&m);
+	size = recvmsg(h->fd, &m, MSG_CMSG_CLOEXEC);
+	c = size < 0 ? NULL : CMSG_FIRSTHDR(&m);
 	if (c != NULL && c->cmsg_type == SCM_RIGHTS) {
 		*n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		memcpy(fds, CMSG_DATA(c), *n * sizeof(int));
 	}
-	if ((m.msg_flags & MSG_CTRUNC) != 0)
-		return fail(h, "out of descriptors");
-	if (note->format != HANDOVER_FORMAT)
-		return fail(h, "the other process has another state format");
-	return 0;
+	fault = fault_of(h, note, size, m.msg_flags);
+	if (fault == NULL)
+		return 0;
+	drop_fds(fds, *n);
+	*n = 0;
+	return fail(h, fault);
 }
 
 int
@@ -265,7 +309,15 @@ handover_say(struct handover *h, enum handover_word word)
 {
 	struct note note = {.format = HANDOVER_FORMAT, .word = word};
 
-	return put_note(h, &note, NULL, 0, loop_clock() + SECOND);
+	return put_note(h, &note, NULL, 0, NULL, loop_clock() + SECOND);
+}
+
+void
+handover_refuse(struct handover *h, const char *why)
+{
+	struct note note = {.format = HANDOVER_FORMAT, .word = NOTE_REFUSED};
+
+	put_note(h, &note, NULL, 0, why, loop_clock() + SECOND);
 }
 
 int
@@ -277,6 +329,7 @@ handover_await(struct handover *h, enum handover_word word, uint64_t deadline)
 
 	if (get_note(h, &note, fds, &n, deadline) < 0)
 		return -1;
+	drop_fds(fds, n);
 	return note.word == word ? 0 : fail(h, "an answer out of turn");
 }
 
@@ -313,13 +366,14 @@ handover_send(struct handover *h, const struct image_writer *w,
 	fd = write_image(w);
 	if (fd < 0)
 		return fail(h, strerror(errno));
-	result = put_note(h, &note, &fd, 1, deadline);
+	result = put_note(h, &note, &fd, 1, NULL, deadline);
 	close(fd);
 	note.word = NOTE_FDS;
 	for (done = 0; result == 0 && done < w->nfds; done += part) {
 		part = w->nfds - done < FDS_BATCH ? w->nfds - done : FDS_BATCH;
 		note.len = part;
-		result = put_note(h, &note, w->fds + done, part, deadline);
+		result =
+		    put_note(h, &note, w->fds + done, part, NULL, deadline);
 	}
 	return result;
 }

@@ -33,12 +33,15 @@
 
 enum handover_word { HANDOVER_READY = 1, HANDOVER_TAKEN, HANDOVER_GO };
 
+#define HANDOVER_WHY_MAX 256	/* bytes of a reason, with its NUL */
+
 struct handover {
 	int fd;
 	pid_t child;		/* of the old process; 0: none */
 	void *map;		/* of the last image; handover_forget() */
 	size_t map_len;
 	const char *error;
+	char why[HANDOVER_WHY_MAX];	/* of the other process */
 };
 
 /*
@@ -52,8 +55,11 @@ handover_remember(int argc, char **argv);
 int
 handover_begin(struct handover *);
 
-/* The new process has failed, or is to fail: end it, and reap it. */
-void
+/*
+ * The new process has failed, or is to fail: end it, and reap it.  How it
+ * ended, as of waitpid(2): by SIGKILL, when it had not yet.
+ */
+int
 handover_abandon(struct handover *);
 
 /* Whether this process was started by handover_begin(). */
@@ -75,6 +81,9 @@ void
 handover_forget(struct handover *);
 int
 handover_say(struct handover *, enum handover_word);
+/* In the new process, at any place: it cannot; why becomes their ->error. */
+void
+handover_refuse(struct handover *, const char *why);
 int
 handover_await(struct handover *, enum handover_word, uint64_t deadline);
 

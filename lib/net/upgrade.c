@@ -1,7 +1,9 @@
 #include "net/upgrade.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/daemon.h"
@@ -16,9 +18,18 @@
 static void
 failed(struct handover *h, const char *step)
 {
-	log_event(LOG_ERROR, "upgrade-failed", "step", step, "reason", h->error,
-	    NULL);
-	handover_abandon(h);
+	int status = handover_abandon(h);
+	struct log_line l;
+
+	if (!log_begin(&l, LOG_ERROR, "upgrade-failed"))
+		return;
+	log_text(&l, "step", step);
+	log_text(&l, "reason", h->error);
+	if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
+		log_number(&l, "exit", (uint64_t)WEXITSTATUS(status));
+	if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL)
+		log_number(&l, "signal", (uint64_t)WTERMSIG(status));
+	log_end(&l);
 }
 
 static int
@@ -92,25 +103,27 @@ upgrade_run(struct crew *crew, uint64_t timeout, const struct upgrade_ops *ops,
 		crew_thaw(crew);
 		return;
 	}
+	daemon_forget_upgrades();
+	daemon_notify_successor(h.child);
 	log_flush();
 	/* It is theirs as soon as this is said: nothing is touched any more. */
 	if (handover_say(&h, HANDOVER_GO) < 0) {
+		daemon_notify_successor(getpid());
 		failed(&h, "switch");
 		crew_thaw(crew);
 		return;
 	}
-	daemon_notify_successor(h.child);
 	daemon_pass_signals(h.child);
 	_exit(0);
 }
 
-/* The process before goes on: nothing of its own may be touched. */
-static void
-give_up(const char *step, const char *reason)
+void
+upgrade_refuse(struct handover *h, const char *step, const char *reason)
 {
 	log_event(LOG_ERROR, "cannot-take-over", "step", step, "reason", reason,
 	    NULL);
 	log_flush();
+	handover_refuse(h, reason);
 	_exit(1);
 }
 
@@ -120,7 +133,7 @@ upgrade_begin(struct handover *h, struct image_reader *r)
 	if (!handover_inherited(h))
 		return false;
 	if (handover_receive(h, r, loop_clock() + 10 * (uint64_t)SECOND) < 0)
-		give_up("prepare", h->error);
+		upgrade_refuse(h, "prepare", h->error);
 	return true;
 }
 
@@ -130,7 +143,7 @@ upgrade_ready(struct handover *h, struct image_reader *r)
 	free(r->fds);
 	if (handover_say(h, HANDOVER_READY) < 0 ||
 	    handover_receive(h, r, loop_clock() + 10 * (uint64_t)SECOND) < 0)
-		give_up("switch", h->error);
+		upgrade_refuse(h, "switch", h->error);
 }
 
 void
@@ -142,12 +155,12 @@ upgrade_taken(struct handover *h, struct image_reader *r, bool ok)
 		snprintf(why, sizeof(why), "the state cannot be read: %s%zu",
 		    r->failed ? "bytes before the end: " : "no memory: ",
 		    r->failed ? (size_t)(r->end - r->lost) : 0);
-		give_up("switch", why);
+		upgrade_refuse(h, "switch", why);
 	}
 	if (handover_say(h, HANDOVER_TAKEN) < 0 ||
 	    handover_await(h, HANDOVER_GO,
 		loop_clock() + 10 * (uint64_t)SECOND) < 0)
-		give_up("switch", h->error);
+		upgrade_refuse(h, "switch", h->error);
 	close(h->fd);
 	free(r->fds);
 	handover_forget(h);

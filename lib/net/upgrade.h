@@ -33,6 +33,13 @@ upgrade_run(struct crew *, uint64_t timeout, const struct upgrade_ops *,
  */
 bool
 upgrade_begin(struct handover *, struct image_reader *);
+/*
+ * We cannot: log it, tell the process before us, and end.  Nothing of our own
+ * is tidied up: what it has given us is in use.
+ */
+void
+upgrade_refuse(struct handover *, const char *step, const char *reason)
+    __attribute__((noreturn));
 /* We are ready: everything else.  No return when it cannot be had. */
 void
 upgrade_ready(struct handover *, struct image_reader *);

@@ -145,7 +145,7 @@ inherit(unsigned n, bool any, bool reuseport)
 	for (i = 0; i < n; i++) {
 		fds[i] = other_socket(&a, reuseport);
 		CU_ASSERT_EQUAL(listeners_inherit(&listeners,
-				    any ? &asked : NULL, fds[i]),
+				    any ? &asked : NULL, fds[i], NULL),
 		    0);
 		CU_ASSERT((fcntl(fds[i], F_GETFL) & O_NONBLOCK) != 0);
 	}
@@ -198,19 +198,20 @@ test_inherit_nothing(void)
 	set_up();
 	/* What listens not. */
 	fd = address_bind(&a, true);
-	CU_ASSERT_EQUAL(listeners_inherit(&listeners, NULL, fd), -1);
+	CU_ASSERT_EQUAL(listeners_inherit(&listeners, NULL, fd, NULL), -1);
 	CU_ASSERT_EQUAL(errno, EINVAL);
 	CU_ASSERT_TRUE(is_open(fd));
 	close(fd);
 	CU_ASSERT_EQUAL_FATAL(pipe(pair), 0);
-	CU_ASSERT_EQUAL(listeners_inherit(&listeners, NULL, pair[0]), -1);
+	CU_ASSERT_EQUAL(listeners_inherit(&listeners, NULL, pair[0], NULL), -1);
 	close(pair[0]);
 	close(pair[1]);
 
 	/* What nobody wants is closed. */
 	fd = other_socket(&other, true);
-	CU_ASSERT_EQUAL(listeners_inherit(&listeners, NULL, fd), 0);
+	CU_ASSERT_EQUAL(listeners_inherit(&listeners, NULL, fd, NULL), 0);
 	CU_ASSERT_EQUAL(apply("127.0.0.1:0"), 0);
+	listeners_listen(&server, &listeners);
 	CU_ASSERT_FALSE(has_socket(binding(), fd));
 	CU_ASSERT_FALSE(is_open(fd));
 	tear_down();
