@@ -81,6 +81,8 @@ class Daemon:
     # - processes -
 
     def start(self):
+        for stray in self.processes():
+            os.kill(stray, signal.SIGKILL)
         argv = [str(self.program), "-c", str(self.config)]
         # gcc's ThreadSanitizer does not run under wide address randomisation.
         if self.sanitizer == "tsan" and shutil.which("setarch"):
@@ -146,12 +148,13 @@ class Daemon:
     def upgrade_end(self, old, timeout=15):
         """The old process is over, with status 0, and one other goes on."""
         def look():
-            others = [pid for pid in self.processes() if pid != old]
-            if self.poll() is None or len(others) > 1:
+            if self.poll() is None:
                 failed.extend(e["line"] for e in self.log(level="error")
                               [self._errors:] if "upgrade" in e["line"])
                 return failed
-            return others or ["none"]
+            # In this order: whoever takes over is there before that.
+            others = [pid for pid in self.processes() if pid != old]
+            return None if len(others) > 1 else others or ["none"]
         failed = []
         others = until(look, timeout * self.factor)
         if failed:
