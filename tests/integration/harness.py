@@ -7,7 +7,8 @@ leaving nothing behind.
 
 A scenario fails when it says so, when a daemon that it started died or ended
 with a code that was not expected, or when a sanitizer spoke in a log.  Numbers
-1-99: applications and operation; 100-199: the wire; 200-219: reloading.
+1-99: applications and operation; 100-199: the wire; 200-219: reloading;
+220-239: resuming; 240-259: the life of a session.
 
 Environment: BUILD (where the daemons are), TOOLS (where echo and traffic are),
 CHECK_SCALE (volumes and counts), SAN (asan or tsan: the daemons were built with

@@ -13,7 +13,7 @@ from scenarios_reload import Stream, hup, nobody_listens
 from scenarios_resume import (MINUTE, Steady, admit, far_steady, next_dial,
                               resumable, resumable_far, steady)
 from scenarios_targets import echo_once
-from scenarios_wire import Far, Site, echo, rest, scaled
+from scenarios_wire import Far, Findings, Site, echo, rest, scaled
 from wire import (E_FINISHED, E_SHUTTING_DOWN, E_UNKNOWN_SESSION, HALF_CLOSE,
                   REGISTER, ExtendedClient, ExtendedServer, Instance, Listener,
                   Verifier, pattern)
@@ -524,6 +524,98 @@ def later_start(t):
         q = p.attempt(session=session, start=p.server.start)
         q.expect_end((E_UNKNOWN_SESSION, wire.E_NOT_RESUMED))
     other.ping()
+
+
+@scenario(254, "a remote-client that drains comes back for its streams")
+def drains_and_resumes(t):
+    for parked in (False, True):
+        far, app = Far(t, "drain_timeout: 60s\n"), Listener()
+        p = resumable_far(far)
+        one = far_steady(t, p, app)
+        if parked:
+            p.lose()
+            q = far.server.accept_raw()
+            ins = p.asked(q)
+        far.client.signal(signal.SIGTERM)
+        far.client.wait_log("stopping")
+        if parked:
+            p.answer(q, ins)
+        p.until(lambda: p.away, "InsGoAway")
+        t.eq(p.away.code, E_SHUTTING_DOWN, "its code")
+        one.check()
+        for _ in range(2):
+            p.lose()
+            p.resume(far.server)
+            one.check()
+        t.ok(not far.server.waiting(), "a registration")
+        end_stream(t, one)
+        t.ok(far.client.alive(), "it ended before it was told to")
+        finish(p)
+        t.eq(far.client.wait_exit(expected=0), 0, "its exit")
+    # One that nobody comes back to.
+    far = Far(t, "drain_timeout: 700ms\n")
+    p = resumable_far(far)
+    one = far_steady(t, p, app)
+    far.server.shut()
+    p.lose()
+    far.client.wait_log("session-parked")
+    far.client.signal(signal.SIGTERM)
+    t.expect_reset(one.end, "a stream at drain_timeout")
+    t.eq(far.client.wait_exit(expected=0), 0, "its exit")
+
+
+@scenario(255, "a resume ends the sessions that its instance has given up")
+def resume_settles(t):
+    site = Site(t)
+    p = resumable(site)
+    one = steady(t, site, p)
+    given_up, kept = (resumable(site, who=p.who) for _ in range(2))
+    given_up.lose()
+    p.who.held.remove(given_up.session)
+    # One that is not settled may yet be held.
+    p.lose()
+    q = p.attempt(settled=0)
+    p.take(q, q.wait_resumed())
+    one.check()
+    t.eq(site.server.log("session-ended"), [], "sessions that ended")
+    p.lose()
+    p.resume()
+    site.server.wait_log("session-ended", session=given_up.session,
+                         reason="not held")
+    given_up.refused(E_UNKNOWN_SESSION, attempt=1)
+    kept.ping()
+    one.check()
+    t.eq(len(site.server.log("session-ended")), 1, "sessions that ended")
+
+
+def bad_go_aways():
+    for n in (0, 1, 1025):
+        yield f"InsGoAway of {n} bytes", wire.control(wire.GO_AWAY,
+                                                      b"\0\1".ljust(n)[:n])
+    yield "code 0", wire.go_away(0)
+    yield "256 bytes of text", wire.go_away(9, "x" * 256)
+    for text in (b"\xff", b"a\nb", b"\xc2\x85"):
+        yield f"text {text}", wire.control(wire.GO_AWAY, wire.u16(9) + text)
+
+
+@scenario(256, "hostile: InsGoAway that is malformed")
+def bad_go_away(t):
+    site, far = Site(t, bystander=True), Far(t)
+    found, count = Findings(), 0
+    for what, raw in bad_go_aways():
+        count += 2
+        p = resumable(site)
+        p.send(raw)
+        found.run(f"proxy-server: {what}", p.expect_end, wire.E_PROTOCOL)
+        p.shut()
+        p = resumable_far(far, timeout=40)
+        p.send(raw)
+        found.run(f"remote-client: {what}", p.expect_end, wire.E_PROTOCOL)
+        p.shut()
+        far.client.kill()
+        far = Far(t)
+    found.check(t, count)
+    site.check()
 
 
 # -------------------------------------------------- reload of a remote-client

@@ -142,8 +142,9 @@ class Site:
         self.live.sendall(text)
         self.t.ok(read_exactly(self.live, 3000) == text,
                   "the bystander's echo")
-        self.t.eq(self.server.log("session-ended", remote="good"), [],
-                  "the bystander's session")
+        for event in ("session-ended", "session-parked"):
+            self.t.eq(self.server.log(event, remote="good"), [],
+                      "the bystander's session")
 
     def classic(self, name="x", **options):
         return ClassicClient(self.tunnel, name, **options)
