@@ -217,8 +217,11 @@ session_go_away(struct session *s, enum ins_end_code code, const char *why)
 	session_wake(s);
 	if (!session_extended(s))
 		return;
-	/* Nobody would miss it: do not wait for a carrier to say so. */
-	if (session_is_parked(s) && s->streams.count == 0 &&
+	/*
+	 * Nobody would miss it: do not wait for a carrier to say so.  But a
+	 * remote-client may have visitors that it does not know of yet.
+	 */
+	if (s->config.server && session_is_parked(s) && s->streams.count == 0 &&
 	    s->tx.queue.queued == 0 && s->tx.queue.acked == s->tx.queue.sent) {
 		session_fail(s, INS_END_FINISHED, "finished");
 		return;
