@@ -877,6 +877,59 @@ test_limit_of_who_never_sent(void)
 	CU_ASSERT_TRUE(sim_free(s));
 }
 
+/* A remote-client does not know what was opened while it was away. */
+static void
+test_going_while_parked(void)
+{
+	struct sim *s = sim_new(&(struct sim_config){
+	    .dialect = INS_EXTENDED,
+	    .seed = 5,
+	    .resume = 60 * (uint64_t)SECOND,
+	});
+	struct sim_pair *p;
+
+	sim_settle(s);
+	p = sim_open(s, SERVER, SIM_NOW);
+	sim_part(s);
+	session_go_away(s->side[CLIENT].session, INS_END_SHUTDOWN, "stopping");
+	sim_settle(s);
+	CU_ASSERT_PTR_NOT_NULL_FATAL(s->side[CLIENT].session);
+	sim_join(s);
+	p->end[0].supply = p->end[1].supply = 1000;
+	p->end[0].eof = p->end[1].eof = true;
+	sim_pass(s, SECOND);
+	CU_ASSERT_EQUAL(p->end[0].over, SIM_CLOSED);
+	CU_ASSERT_EQUAL(p->end[0].got, 1000);
+	CU_ASSERT_EQUAL(p->end[1].got, 1000);
+	CU_ASSERT_EQUAL(s->side[SERVER].end_code, INS_END_FINISHED);
+	CU_ASSERT_EQUAL(s->side[CLIENT].end_code, INS_END_FINISHED);
+	CU_ASSERT_TRUE(sim_free(s));
+}
+
+/* A proxy-server does, and all that it said has arrived. */
+static void
+test_finished_while_parked(void)
+{
+	struct sim *s = sim_new(&(struct sim_config){
+	    .dialect = INS_EXTENDED,
+	    .seed = 5,
+	    .resume = 60 * (uint64_t)SECOND,
+	});
+	struct sim_pair *p = sim_open(s, SERVER, SIM_NOW);
+
+	p->end[0].eof = p->end[1].eof = true;
+	sim_pass(s, SECOND);
+	CU_ASSERT_EQUAL(p->end[0].over, SIM_CLOSED);
+	sim_part(s);
+	session_go_away(s->side[SERVER].session, INS_END_SHUTDOWN, "stopping");
+	sim_settle(s);
+	CU_ASSERT_PTR_NULL(s->side[SERVER].session);
+	CU_ASSERT_EQUAL(s->side[SERVER].end_code, INS_END_FINISHED);
+	sim_pass(s, 61 * (uint64_t)SECOND);
+	CU_ASSERT_PTR_NULL(s->side[CLIENT].session);
+	CU_ASSERT_TRUE(sim_free(s));
+}
+
 static const struct unit_test tests[] = {
     {"echo", test_echo},
     {"half-close", test_half_close},
@@ -899,6 +952,8 @@ static const struct unit_test tests[] = {
     {"idle hour", test_idle_hour},
     {"end", test_end},
     {"carrier lost", test_carrier_lost},
+    {"going while parked", test_going_while_parked},
+    {"finished while parked", test_finished_while_parked},
     {"delivers after the end", test_delivers_after_the_end},
     {"classic: connecting", test_classic_connecting},
     {"classic: close", test_classic_close},
