@@ -295,10 +295,11 @@ load_buffer(struct send_queue *q, struct image_reader *r)
 	if (r->failed || len == 0 || len > BUFFER_MAX + BUFFER_HEADROOM ||
 	    control > len)
 		return false;
-	b = pool_get(q->pool, len < BUFFER_MAX ? len : BUFFER_MAX);
+	/* The head of a frame was in the headroom: no more room than before. */
+	b = pool_get(q->pool,
+	    len > BUFFER_HEADROOM ? len - BUFFER_HEADROOM : len);
 	if (b == NULL)
 		return false;
-	/* A head in front of a full buffer: it was in the headroom. */
 	if (len > b->size)
 		b->at -= len - b->size;
 	memcpy(b->at, p, len);

@@ -272,6 +272,8 @@ check_queue(struct queue_test *t, const struct send_queue *q, bool keep)
 			CU_ASSERT_EQUAL(copy.acked, q->acked);
 			CU_ASSERT_EQUAL(copy.queued, q->queued);
 			CU_ASSERT_EQUAL(copy.answers, q->answers);
+			/* No more of the budget than before. */
+			CU_ASSERT(copy.held <= q->held);
 			CU_ASSERT_EQUAL(copy.begun, q->begun);
 			/* It can be sent again from where it was taken. */
 			if (keep) {
