@@ -41,7 +41,7 @@ check_offsets(struct side *s)
 static uint64_t
 most_kept(const struct side *s)
 {
-	uint64_t most = s->config.resume_memory;
+	uint64_t most = s->resume_memory;
 
 	if (most < PATH_LIMIT_FIRST)
 		most = PATH_LIMIT_FIRST;
@@ -51,7 +51,7 @@ most_kept(const struct side *s)
 static void
 check_budgets(struct side *s)
 {
-	const struct budget *b = &s->process;
+	const struct budget *b = &s->process->budget;
 
 	require(b->used <= b->limit, s, "its windows pass the budget");
 	require(b->above <= b->limit / 2, s, "its windows pass their half");
@@ -90,7 +90,7 @@ check_deeply(struct world *w)
 		streams[e->side]++;
 	}
 	for (s = w->side; s < w->side + 2; s++) {
-		require(windows[s->index] == s->process.used, s,
+		require(windows[s->index] == s->process->budget.used, s,
 		    "the budget is not what the windows are");
 		if (s->session != NULL)
 			require(session_streams(s->session) <=
@@ -159,7 +159,7 @@ check_end(struct side *s, unsigned code, const char *why)
 		check_time_out(s);
 	else if (code == INS_END_FINISHED && s->index == SERVER)
 		check_finished(s);
-	else if (code != INS_END_NO_RESOURCES || s->heap.failed == 0)
+	else if (code != INS_END_NO_RESOURCES || s->process->heap.failed == 0)
 		world_fail(s->world, "%s: ended (%u): %s", side_name(s->index),
 		    code, why);
 }
@@ -171,17 +171,21 @@ check_nothing_left(struct world *w)
 
 	require(w->ports == 0, &w->side[0], "carriers are left");
 	for (s = w->side; s < w->side + 2; s++) {
-		require(list_empty(&s->all), s, "a session is left");
-		require(s->driver.pool.held == 0, s, "buffers are left");
-		require(!driver_has_work(&s->driver), s, "work is left");
-		require(s->driver.timers.root == NULL, s, "timers are left");
-		require(s->process.used == 0, s, "budget is left");
-		require(s->process.above == 0, s, "budget above is left");
-		require(s->process.kept == s->others_kept, s,
+		require(list_empty(&s->process->all), s, "a session is left");
+		require(s->process->driver.pool.held == 0, s,
+		    "buffers are left");
+		require(!driver_has_work(&s->process->driver), s,
+		    "work is left");
+		require(s->process->driver.timers.root == NULL, s,
+		    "timers are left");
+		require(s->process->budget.used == 0, s, "budget is left");
+		require(s->process->budget.above == 0, s,
+		    "budget above is left");
+		require(s->process->budget.kept == s->others_kept, s,
 		    "budget of what is kept is left");
 		if (w->failed)
 			return;
-		driver_close(&s->driver);
-		require(s->heap.held == 0, s, "allocations are left");
+		driver_close(&s->process->driver);
+		require(s->process->heap.held == 0, s, "allocations are left");
 	}
 }

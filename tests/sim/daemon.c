@@ -287,6 +287,37 @@ daemon_lost(struct link_end *e)
 		failed(s);
 }
 
+/* Whether it waits to be accepted, and goes on to wait. */
+static bool
+is_waiting(struct link_end *e)
+{
+	return e->link->pipe[!e->side].landed == 0 && one_in(e->link->world, 2);
+}
+
+void
+daemon_replaced(struct side *s)
+{
+	struct world *w = s->world;
+	struct link_end *e;
+	unsigned i;
+
+	for (i = 0; i < LINKS; i++) {
+		e = &w->links[i].end[s->index];
+		if (w->links[i].used && e->state == LINK_TALKS &&
+		    (s->index == CLIENT || !is_waiting(e)))
+			link_close(e);
+	}
+	if (s->index == SERVER)
+		return;
+	/* A dial that was under way is made again, and counts for nothing. */
+	s->asking = NULL;
+	s->tries = 0;
+	if (s->session == NULL || !session_is_parked(s->session))
+		return;
+	dial_after(s, s->back_at - w->now + draw_wide(w, 100 * MS));
+	session_hold_on(s->session, false);
+}
+
 static void
 ask_alone(struct world *w, uint64_t attempt, uint64_t offset)
 {
@@ -410,10 +441,10 @@ daemon_start(struct world *w)
 		    s->index == SERVER ? &server_events : &client_events;
 		s->dial.expired = on_dial;
 		wire_resume(s, 0);
-		mode = s->heap.mode;
-		s->heap.mode = HEAP_FINE;
+		mode = s->process->heap.mode;
+		s->process->heap.mode = HEAP_FINE;
 		s->session =
 		    session_new(&s->config, link_carry(&l->end[s->index]));
-		s->heap.mode = mode;
+		s->process->heap.mode = mode;
 	}
 }

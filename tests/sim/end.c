@@ -183,7 +183,7 @@ end_refuse(struct endpoint *endpoint, enum ins_outcome outcome)
 
 	e->outcome = outcome;
 	if (outcome == INS_NO_RESOURCES &&
-	    (w->traits.tight || w->side[!e->side].heap.failed > 0))
+	    (w->traits.tight || w->side[!e->side].process->heap.failed > 0))
 		return;
 	if (e->side == CLIENT && outcome == INS_NOT_ALLOWED)
 		return;

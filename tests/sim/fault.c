@@ -103,10 +103,11 @@ abort_some(struct world *w)
 static void
 others(struct side *s)
 {
-	atomic_fetch_sub(&s->process.kept, s->others_kept);
-	s->others_kept =
-	    one_in(s->world, 2) ? 0 : draw(s->world, 2 * s->process.aside);
-	atomic_fetch_add(&s->process.kept, s->others_kept);
+	atomic_fetch_sub(&s->process->budget.kept, s->others_kept);
+	s->others_kept = one_in(s->world, 2) ?
+	    0 :
+	    draw(s->world, 2 * s->process->budget.aside);
+	atomic_fetch_add(&s->process->budget.kept, s->others_kept);
 }
 
 static void
@@ -139,12 +140,12 @@ stop(struct side *s)
 
 	TRACE(s->world, "%s stops", side_name(s->index));
 	s->dropping = true;
-	session_end_all(&s->all, INS_END_SHUTDOWN, "stop");
+	session_end_all(&s->process->all, INS_END_SHUTDOWN, "stop");
 	for (i = 0; i < 2 * s->world->npairs; i++) {
 		e = &s->world->pairs[i / 2].end[i % 2];
 		left |= e->side == s->index && e->attached;
 	}
-	if (left || s->session != NULL || !list_empty(&s->all))
+	if (left || s->session != NULL || !list_empty(&s->process->all))
 		world_fail(s->world, "%s: something is left when it stops",
 		    side_name(s->index));
 }
@@ -155,10 +156,10 @@ burst(struct side *s)
 {
 	if (!s->world->traits.starve)
 		return;
-	pool_trim(&s->driver.pool, s->world->now + 2 * POOL_IDLE_US);
-	pool_trim(&s->driver.pool, s->world->now + 4 * POOL_IDLE_US);
-	s->heap.mode = HEAP_BURST;
-	s->heap.n = s->heap.asked + draw_wide(s->world, 30);
+	pool_trim(&s->process->driver.pool, s->world->now + 2 * POOL_IDLE_US);
+	pool_trim(&s->process->driver.pool, s->world->now + 4 * POOL_IDLE_US);
+	s->process->heap.mode = HEAP_BURST;
+	s->process->heap.n = s->process->heap.asked + draw_wide(s->world, 30);
 }
 
 /* A later version says what this one does not know. */
@@ -171,7 +172,7 @@ say_unknown(struct side *s)
 
 	/* Without a carrier they would pile up. */
 	if (s->session == NULL || s->ending ||
-	    s->process.kept - s->others_kept > PATH_LIMIT_FIRST)
+	    s->process->budget.kept - s->others_kept > PATH_LIMIT_FIRST)
 		return;
 	if (local && (s->link == NULL || s->session->tx.local_len > 0))
 		return;
@@ -241,10 +242,10 @@ happen(struct world *w, enum fault fault)
 		others(s);
 		break;
 	case FAULT_REPLACE:
-		replace_session(s);
+		replace_some(w);
 		break;
 	case FAULT_TRIM:
-		pool_trim(&s->driver.pool, w->now);
+		pool_trim(&s->process->driver.pool, w->now);
 		break;
 	case FAULT_UNKNOWN:
 		say_unknown(s);
@@ -300,6 +301,14 @@ fault_start(struct world *w)
 	w->opens.expired = on_open;
 	world_after(w, &w->faults, draw_wide(w, w->traits.fault_every));
 	world_after(w, &w->opens, 0);
+}
+
+/* What is no fault goes on. */
+void
+fault_calm(struct world *w)
+{
+	if (w->traits.faults >> FAULT_REPLACE & 1)
+		replace_calm(w);
 }
 
 /* The last thing that happens: one of the ways in which a session ends. */

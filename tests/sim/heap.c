@@ -10,10 +10,16 @@
 
 #define FILL_MAX 4096 /* bytes: a session with all that is in it */
 
+/* Before what is given out: it is found when a process goes. */
+struct block {
+	_Alignas(max_align_t) struct list node;
+};
+
 static void
-fill(void *p, int value)
+fill(struct block *b, int value)
 {
-	size_t n = malloc_usable_size(p);
+	size_t n = malloc_usable_size(b) - sizeof(*b);
+	void *p = b + 1;
 
 	memset(p, value, n < FILL_MAX ? n : FILL_MAX);
 }
@@ -37,7 +43,7 @@ static void *
 heap_alloc(void *context, size_t size)
 {
 	struct heap *h = context;
-	void *p;
+	struct block *b;
 
 	h->asked++;
 	if (h->mode != HEAP_FINE && fails(h)) {
@@ -46,12 +52,22 @@ heap_alloc(void *context, size_t size)
 		TRACE(h->world, "allocation of %zu fails", size);
 		return NULL;
 	}
-	p = malloc(size);
-	if (p == NULL)
+	b = malloc(sizeof(*b) + size);
+	if (b == NULL)
 		abort();
-	fill(p, 0xa5);
+	fill(b, 0xa5);
+	list_append(&h->blocks, &b->node);
 	h->held++;
-	return p;
+	return b + 1;
+}
+
+static void
+give_back(struct heap *h, struct block *b)
+{
+	list_remove(&b->node);
+	h->held--;
+	fill(b, 0xdd);
+	free(b);
 }
 
 static void
@@ -61,9 +77,7 @@ heap_release(void *context, void *p)
 
 	if (h->held == 0)
 		world_fail(h->world, "freed more than was allocated");
-	h->held--;
-	fill(p, 0xdd);
-	free(p);
+	give_back(h, (struct block *)p - 1);
 }
 
 void
@@ -73,4 +87,12 @@ heap_init(struct heap *h, struct world *w)
 	    .allocator = {heap_alloc, heap_release, h},
 	    .world = w,
 	};
+	list_init(&h->blocks);
+}
+
+void
+heap_forget(struct heap *h)
+{
+	while (!list_empty(&h->blocks))
+		give_back(h, container_of(h->blocks.next, struct block, node));
 }

@@ -210,12 +210,16 @@ carrier_write(struct carrier *c, const struct iovec *iov, int count)
 static void
 carrier_close(struct carrier *c)
 {
-	struct link_end *e = end_of(c);
+	struct port *port = container_of(c, struct port, carrier);
+	struct link_end *e = port->end;
 	struct world *w = e->link->world;
 
-	free(e->port);
-	e->port = NULL;
+	free(port);
 	w->ports--;
+	/* Of a process that did not come: another one has it still. */
+	if (port != e->port)
+		return;
+	e->port = NULL;
 	if (w->side[e->side].link == e)
 		w->side[e->side].link = NULL;
 	link_close(e);
@@ -227,10 +231,9 @@ static const struct carrier_ops carrier_ops = {
     carrier_close,
 };
 
-struct carrier *
-link_carry(struct link_end *e)
+static struct port *
+port_new(struct link_end *e)
 {
-	struct world *w = e->link->world;
 	struct pipe *in = &e->link->pipe[!e->side];
 	struct port *port = malloc(sizeof(*port));
 
@@ -246,12 +249,42 @@ link_carry(struct link_end *e)
 		},
 	    .end = e,
 	};
+	e->link->world->ports++;
+	return port;
+}
+
+struct carrier *
+link_carry(struct link_end *e)
+{
+	struct world *w = e->link->world;
+
 	timer_cancel(&w->timers, &e->patience);
-	e->port = port;
+	e->port = port_new(e);
 	e->state = LINK_CARRIES;
-	w->ports++;
 	w->side[e->side].link = e;
+	return &e->port->carrier;
+}
+
+struct carrier *
+link_share(struct link_end *e)
+{
+	struct port *port = port_new(e);
+
+	/* It may have some: as a daemon tries. */
+	port->carrier.readable |= one_in(e->link->world, 2);
 	return &port->carrier;
+}
+
+void
+link_shared(struct link_end *e, struct carrier *c, bool taken)
+{
+	struct port *port = container_of(c, struct port, carrier), *old;
+
+	old = taken ? e->port : port;
+	if (taken)
+		e->port = port;
+	free(old);
+	e->link->world->ports--;
 }
 
 void

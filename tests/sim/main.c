@@ -207,13 +207,15 @@ print_totals(uint64_t seconds)
 	printf("%llu steps (%llu a second), %llu streams, %llu MB; carriers "
 	       "lost %llu times, resumed %llu, refused %llu; %llu sessions "
 	       "ended, %llu not resumed in time, %llu finished; %llu "
-	       "allocations failed\n",
+	       "processes replaced, %llu could not be; %llu allocations "
+	       "failed\n",
 	    (unsigned long long)t.steps,
 	    (unsigned long long)(t.steps / seconds),
 	    (unsigned long long)t.streams, (unsigned long long)(t.bytes >> 20),
 	    (unsigned long long)t.parked, (unsigned long long)t.resumed,
 	    (unsigned long long)t.refused, (unsigned long long)t.ended,
 	    (unsigned long long)t.timed_out, (unsigned long long)t.finished,
+	    (unsigned long long)t.replaced, (unsigned long long)t.not_replaced,
 	    (unsigned long long)t.starved);
 	printf("sim: %llu passed, %llu failed\n",
 	    (unsigned long long)atomic_load(&board->passed),

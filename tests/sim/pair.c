@@ -17,7 +17,8 @@ wrong(struct end *e, const struct stream_report *r, const char *what)
 static bool
 starved(const struct world *w)
 {
-	return w->side[0].heap.failed + w->side[1].heap.failed > 0;
+	return w->side[0].process->heap.failed > 0 ||
+	    w->side[1].process->heap.failed > 0;
 }
 
 static void
@@ -38,7 +39,7 @@ check_report(struct side *s, struct end *e, const struct stream_report *r)
 		if (!p->hurt && (!p->answered || p->answer < ANSWER_NO))
 			wrong(e, r, "neither endpoint failed");
 	} else if (strcmp(r->why, "out of memory") == 0) {
-		if (s->heap.failed == 0)
+		if (s->process->heap.failed == 0)
 			wrong(e, r, "no allocation failed");
 	}
 }

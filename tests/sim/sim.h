@@ -16,6 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/list.h"
 #include "net/carrier.h"
 #include "net/driver.h"
 #include "net/timer.h"
@@ -42,7 +43,8 @@ enum heap_mode { HEAP_FINE, HEAP_EACH, HEAP_RANDOM, HEAP_BURST };
 struct heap {
 	struct allocator allocator;
 	struct world *world;
-	size_t held;		/* allocations that were not given back */
+	struct list blocks;	/* allocations that were not given back */
+	size_t held;		/* how many */
 	uint64_t asked;
 	uint64_t failed;
 	enum heap_mode mode;
@@ -51,6 +53,9 @@ struct heap {
 
 void
 heap_init(struct heap *, struct world *);
+/* All that was not given back goes, as with a process. */
+void
+heap_forget(struct heap *);
 
 /* wire.c */
 
@@ -207,16 +212,23 @@ struct ask {
 };
 #define ASKS 8
 
+/* What goes with a process, and is anew in the next one. */
+struct process {
+	struct heap heap;
+	struct driver driver;
+	struct budget budget;
+	struct list all;
+};
+
 struct side {
 	struct world *world;
 	unsigned index;
-	struct heap heap;
-	struct driver driver;
-	struct budget process;
-	struct list all;
+	struct process processes[2], *process;
 	struct session_config config;
 	struct session *session;
 	struct timer turn;
+	uint64_t back_at;	/* us: a new process handles nothing before */
+	uint64_t resume_memory;	/* the most that it ever was configured to */
 	struct link_end *link;	/* of the session's carrier */
 	struct wire wire;
 	uint64_t parked_at;
@@ -248,7 +260,8 @@ struct world {
 	struct pair pairs[PAIRS];
 	unsigned npairs;
 	struct pair *by_identity[2][PAIRS + 1];	/* by opener */
-	struct timer opens, faults;
+	struct timer opens, faults, upgrades;
+	unsigned nupgrades;	/* to come in a row */
 	uint64_t down_until;	/* us: no connection until then */
 	bool calm;		/* no more faults */
 	bool closing;		/* those that are kept may end too */
@@ -266,11 +279,14 @@ struct world {
 /* Over all seeds and workers. */
 struct totals {
 	uint64_t steps, resumed, refused, parked, streams, bytes, ended,
-	    timed_out, starved, finished;
+	    timed_out, starved, finished, replaced, not_replaced;
 };
 
 /* world.c */
 
+/* A process's driver, in its heap; false when memory ran out. */
+bool
+world_process(struct world *, struct process *);
 /* Run a seed; false when a check failed: why is in what then. */
 bool
 world_run(struct world *, uint64_t seed, uint64_t steps, struct totals *);
@@ -336,6 +352,9 @@ side_name(unsigned side)
 /* traits.c */
 void
 traits_draw(struct world *);
+/* What another configuration may change of a side. */
+void
+traits_redraw(struct side *);
 
 /* link.c */
 
@@ -353,6 +372,14 @@ struct carrier *
 link_carry(struct link_end *);
 void
 link_close(struct link_end *);
+/*
+ * The same carrier for a process that comes, while the one before has it
+ * still; and whose it is then.
+ */
+struct carrier *
+link_share(struct link_end *);
+void
+link_shared(struct link_end *, struct carrier *, bool taken);
 /* Lose it at some byte in each direction; silent: nobody is told. */
 void
 link_cut(struct link *, bool silent);
@@ -412,19 +439,26 @@ void
 daemon_replay(struct world *);
 void
 daemon_forge(struct world *);
+/* What a daemon does with what it had under way when it is a new process. */
+void
+daemon_replaced(struct side *);
 
 /* fault.c */
 void
 fault_start(struct world *);
+void
+fault_calm(struct world *);
 /* End what is left in one of the ways in which a session ends. */
 void
 fault_finish(struct world *);
 
 /* replace.c */
 
-/* Save a session, free it, and load it, as an upgrade does. */
+/* One or both of the processes, once or often: a fault, or when calm. */
 void
-replace_session(struct side *);
+replace_some(struct world *);
+void
+replace_calm(struct world *);
 
 /* check.c */
 

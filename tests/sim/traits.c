@@ -24,11 +24,27 @@ draw_volume(struct world *w)
 	t->streams = (unsigned)PICK(w, 1, 2, 5, 20, 100);
 }
 
-static void
-draw_config(struct world *w)
+void
+traits_redraw(struct side *s)
 {
 	static const uint64_t window[] = {16384, 20000, 65536, 262144, 1 << 20,
 	    32 << 20};
+	struct session_config *c = &s->config;
+	struct world *w = s->world;
+
+	c->memory = w->traits.tight ? 150000 + draw_wide(w, 2 << 20) : 64 << 20;
+	c->window_max = window[draw(w, 6)];
+	c->heartbeat = PICK(w, 300 * MS, SECOND, 5 * SECOND);
+	c->misses = (unsigned)PICK(w, 0, 1, 3, 5);
+	c->resume_memory = PICK(w, 0, 65536, 200000, 1 << 20, 64 << 20);
+	c->answer_delay = s->index == CLIENT ? PICK(w, 0, 1 * MS) : 0;
+	if (s->resume_memory < c->resume_memory)
+		s->resume_memory = c->resume_memory;
+}
+
+static void
+draw_config(struct world *w)
+{
 	struct traits *t = &w->traits;
 	struct side *s;
 
@@ -37,20 +53,13 @@ draw_config(struct world *w)
 		s->config = (struct session_config){
 		    .dialect = INS_EXTENDED,
 		    .id = 7,
-		    .driver = &s->driver,
-		    .process = &s->process,
-		    .memory =
-			t->tight ? 150000 + draw_wide(w, 2 << 20) : 64 << 20,
-		    .window_max = window[draw(w, 6)],
-		    .heartbeat = PICK(w, 300 * MS, SECOND, 5 * SECOND),
-		    .misses = (unsigned)PICK(w, 0, 1, 3, 5),
-		    .resume_memory =
-			PICK(w, 0, 65536, 200000, 1 << 20, 64 << 20),
-		    .answer_delay = s->index == CLIENT ? PICK(w, 0, 1 * MS) : 0,
-		    .all = &s->all,
+		    .driver = &s->process->driver,
+		    .process = &s->process->budget,
+		    .all = &s->process->all,
 		    .owner = s,
 		};
-		budget_init(&s->process,
+		traits_redraw(s);
+		budget_init(&s->process->budget,
 		    t->tight ? 200000 + draw_wide(w, 4 << 20) : 1 << 30, 0);
 	}
 	w->side[0].config.resume = w->side[1].config.resume =
@@ -65,7 +74,7 @@ draw_starving(struct world *w)
 
 	w->traits.starve = one_in(w, 6);
 	for (i = 0; i < 2 && w->traits.starve; i++) {
-		h = &w->side[i].heap;
+		h = &w->side[i].process->heap;
 		h->mode = (enum heap_mode)draw(w, HEAP_BURST);
 		h->n = 2 + draw_wide(w, 300);
 	}

@@ -47,13 +47,25 @@ random_bytes(void *context, void *buf, size_t len)
 		*p++ = (uint8_t)draw(w, 256);
 }
 
+bool
+world_process(struct world *w, struct process *p)
+{
+	if (driver_init(&p->driver, &p->heap.allocator) < 0)
+		return false;
+	p->driver.now = w->now;
+	p->driver.random = random_bytes;
+	p->driver.random_context = w;
+	list_init(&p->all);
+	return true;
+}
+
 static void
 on_turn(struct timer *t)
 {
 	struct side *s = container_of(t, struct side, turn);
 
 	world_count(s->world);
-	driver_run_work(&s->driver);
+	driver_run_work(&s->process->driver);
 	check_turn(s);
 }
 
@@ -64,8 +76,10 @@ see_to_turns(struct world *w)
 	struct side *s;
 
 	for (s = w->side; s < w->side + 2; s++)
-		if (!s->turn.set && driver_has_work(&s->driver))
-			world_after(w, &s->turn, draw(w, 8));
+		if (!s->turn.set && driver_has_work(&s->process->driver))
+			world_after(w, &s->turn,
+			    (w->now < s->back_at ? s->back_at - w->now : 0) +
+				draw(w, 8));
 }
 
 static void
@@ -73,7 +87,9 @@ set_clock(struct world *w, uint64_t at)
 {
 	if (at > w->now) {
 		w->events_here = 0;
-		w->now = w->side[0].driver.now = w->side[1].driver.now = at;
+		w->now = at;
+		w->side[0].process->driver.now = at;
+		w->side[1].process->driver.now = at;
 	} else if (++w->events_here > EVENTS_MAX)
 		world_fail(w, "the clock stands still");
 }
@@ -88,9 +104,11 @@ step(struct world *w)
 	unsigned i;
 
 	for (i = 0; i < 2; i++) {
-		d = &w->side[i].driver;
+		d = &w->side[i].process->driver;
 		next = timers_next(&d->timers);
-		if (next < at) {
+		if (next < w->side[i].back_at)
+			next = w->side[i].back_at;
+		if (next < at && d->timers.root != NULL) {
 			at = next;
 			first = d;
 		}
@@ -135,7 +153,8 @@ init(struct world *w, uint64_t seed)
 	w->calm = w->closing = w->failed = false;
 	w->steps = w->events = w->events_here = 0;
 	w->ports = 0;
-	w->opens = w->faults = (struct timer){0};
+	w->opens = w->faults = w->upgrades = (struct timer){0};
+	w->nupgrades = 0;
 	for (i = 0; i < LINKS; i++)
 		w->links[i].used = false;
 	for (s = w->side; s < w->side + 2; s++) {
@@ -148,12 +167,9 @@ init(struct world *w, uint64_t seed)
 		    .wire = wire,
 		};
 		wire_init(&s->wire);
-		heap_init(&s->heap, w);
-		driver_init(&s->driver, &s->heap.allocator);
-		s->driver.now = w->now;
-		s->driver.random = random_bytes;
-		s->driver.random_context = w;
-		list_init(&s->all);
+		s->process = &s->processes[0];
+		heap_init(&s->process->heap, w);
+		world_process(w, s->process);
 	}
 }
 
@@ -214,12 +230,13 @@ be_calm(struct world *w)
 	w->traits.piece = 0;
 	w->down_until = 0;
 	for (i = 0; i < 2; i++)
-		w->side[i].heap.mode = HEAP_FINE;
+		w->side[i].process->heap.mode = HEAP_FINE;
 	for (l = w->links; l < w->links + LINKS; l++)
 		if (l->used)
 			link_calm(l);
 	for (i = 0; i < 2 * w->npairs; i++)
 		end_calm(&w->pairs[i / 2].end[i % 2]);
+	fault_calm(w);
 }
 
 /* How long it may take to notice what is lost, to resume, and to finish. */
