@@ -8,7 +8,7 @@ leaving nothing behind.
 A scenario fails when it says so, when a daemon that it started died or ended
 with a code that was not expected, or when a sanitizer spoke in a log.  Numbers
 1-99: applications and operation; 100-199: the wire; 200-219: reloading;
-220-239: resuming; 240-259: the life of a session.
+220-239: resuming; 240-259: the life of a session; 260-299: upgrades in place.
 
 Environment: BUILD (where the daemons are), TOOLS (where echo and traffic are),
 CHECK_SCALE (volumes and counts), SAN (asan or tsan: the daemons were built with
@@ -16,6 +16,7 @@ it; every deadline is five times as long), ALLOW_SKIP=1 (a missing program skips
 its scenario instead of failing it).
 """
 
+import ctypes
 import fcntl
 import json
 import os
@@ -105,6 +106,48 @@ def _matches(entry, event, fields):
                for key, value in fields.items())
 
 
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def adopt_orphans():
+    """What our children leave behind becomes ours when they end."""
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+class Adopted:
+    """A process that we did not start, but are to wait for: adopt_orphans().
+    As far as it goes a subprocess.Popen."""
+
+    def __init__(self, pid):
+        self.pid = pid
+        self.returncode = None
+
+    def poll(self):
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:   # its parent has not ended yet
+                return None
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout=60):
+        deadline = time.monotonic() + timeout
+        while self.poll() is None:
+            if time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout)
+            time.sleep(0.005)
+        return self.returncode
+
+    def send_signal(self, number):
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 class Daemon:
     """A running proxy-server or remote-client."""
 
@@ -124,7 +167,7 @@ class Daemon:
             self.process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
                 cwd=test.dir, env=env, start_new_session=True)
-        self.pid = self.process.pid
+        self.pid = self.group = self.process.pid
         test._note_pid(self.pid)
 
     # Log fields are compared as text; a key that is a Python keyword takes a
@@ -185,6 +228,37 @@ class Daemon:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         return self.wait_exit(timeout, expected=0)
+
+    def upgrade(self, timeout=20):
+        """SIGUSR2: another process goes on.  The line that it says then."""
+        adopt_orphans()
+        done = len(self.log("upgraded"))
+        failed = len(self.log("upgrade-failed"))
+        self.process.send_signal(signal.SIGUSR2)
+        return self.follow(done, failed, timeout)
+
+    def follow(self, done=0, failed=0, timeout=20):
+        """Another process goes on; what was logged of that until now."""
+        def look():
+            if len(self.log("upgrade-failed")) > failed:
+                self.test.fail(f"{self.name}: "
+                               f"{self.log('upgrade-failed')[failed]}")
+            return self.log("upgraded")[done:]
+        line = self.test.until(look, timeout, f"{self.name}: upgraded")[0]
+        self.test.eq(self.process.wait(10 * FACTOR), 0,
+                     f"{self.name}: the exit of the old process")
+        self.process = Adopted(int(line["pid"]))
+        self.pid = self.process.pid
+        return line
+
+    def upgrade_fails(self, timeout=20):
+        """SIGUSR2, and nothing comes of it.  The line that says why."""
+        failed = len(self.log("upgrade-failed"))
+        self.process.send_signal(signal.SIGUSR2)
+        line = self.wait_log("upgrade-failed", count=failed + 1,
+                             timeout=timeout)
+        self.test.ok(self.alive(), f"{self.name} is alive after {line}")
+        return line
 
     def kill(self):
         """SIGKILL."""
@@ -340,19 +414,25 @@ class Test:
 
     # - starting -
 
-    def server(self, yaml_text, args=(), name="server", wait_ready=True):
-        return self._daemon("proxy-server", yaml_text, args, name, wait_ready)
+    # program: what to run instead of the one that was built, as one word or
+    # as several; env: what the environment has besides.
+
+    def server(self, yaml_text, args=(), name="server", wait_ready=True,
+               program=None, env=None):
+        return self._daemon("proxy-server", yaml_text, args, name, wait_ready,
+                            program, env)
 
     def client(self, yaml_text, args=(), name="client", wait_ready=True,
-               registered=False):
+               registered=False, program=None, env=None):
         """registered: wait for that many `registered` events (True: one)."""
         daemon = self._daemon("remote-client", yaml_text, args, name,
-                              wait_ready)
+                              wait_ready, program, env)
         if registered:
             daemon.wait_log("registered", count=int(registered))
         return daemon
 
-    def _daemon(self, program, yaml_text, args, name, wait_ready):
+    def _daemon(self, program, yaml_text, args, name, wait_ready, instead,
+                env):
         if not (BUILD / program).exists():
             self.fail(f"{BUILD / program} is not built")
         name = self._name(name)
@@ -366,11 +446,14 @@ class Test:
         if not re.search(r"^drain_timeout:", yaml_text, re.M):
             yaml_text += "drain_timeout: 0s\n"
         config.write_text(yaml_text)
-        argv = [str(BUILD / program), "-c", str(config), *map(str, args)]
+        if not isinstance(instead, (list, tuple)):
+            instead = [instead or BUILD / program]
+        argv = [*map(str, instead), "-c", str(config), *map(str, args)]
         # gcc's ThreadSanitizer does not run under wide address randomisation.
         if SAN == "tsan" and shutil.which("setarch"):
             argv = ["setarch", "-R", *argv]
-        daemon = Daemon(self, name, argv, self.environment())
+        daemon = Daemon(self, name, argv,
+                        {**self.environment(), **(env or {})})
         daemon.state_dir = state
         self.daemons.append(daemon)
         if wait_ready:
@@ -625,7 +708,10 @@ class Test:
             if daemon.expected is not None and code != daemon.expected:
                 wrong.append(f"{daemon.name} ended with {code}, "
                              f"not {daemon.expected}")
-        for process in [d.process for d in self.daemons] + self.tools:
+        for daemon in self.daemons:
+            _kill_group(daemon.group)
+            daemon.process.wait()
+        for process in self.tools:
             _kill_group(process.pid)
             process.wait()
         for action in self._tidy:

@@ -496,16 +496,18 @@ def settings(t):
     threads = server.threads()
     more = "wait_for_remote: 0s\nhandshake_timeout: 200ms\n"
     hup(t, server, yaml(t, tunnel, remotes,
-                        more + "workers: 3\nmemory: 1GiB"))
-    for setting in ("workers", "memory"):
+                        more + "workers: 3\nmemory: 1GiB\n"
+                        f"state_dir: {t.dir}/elsewhere"))
+    for setting in ("workers", "memory", "state_dir"):
         server.wait_log("restart-needed", setting=setting, level="warn")
-    t.eq(len(server.log("restart-needed")), 2, "lines restart-needed")
+    t.eq(len(server.log("restart-needed")), 3, "lines restart-needed")
     t.eq(server.threads(), threads, "threads")
     t.visit_refused(port, "one who came later")
     t.expect_eof(t.connect(tunnel), b"", "a tunnel that says nothing")
     # Back to what it runs with: nothing to be said.
-    hup(t, server, yaml(t, tunnel, remotes, more + "workers: 2"))
-    t.eq(len(server.log("restart-needed")), 2, "lines restart-needed")
+    hup(t, server, yaml(t, tunnel, remotes, more + "workers: 2\n"
+                        f"state_dir: {server.state_dir}"))
+    t.eq(len(server.log("restart-needed")), 3, "lines restart-needed")
     patient.sendall(b"here still")
     t.client(t.client_yaml(tunnel), registered=True)
     t.expect_eof(patient, b"here still")
