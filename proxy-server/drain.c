@@ -50,13 +50,17 @@ drain(struct server *server)
 {
 	uint64_t now = loop_clock();
 	uint64_t deadline = now + server->config->drain_timeout * MS;
+	enum daemon_event event;
 
 	atomic_store(&server->draining, true);
 	crew_run(&server->crew, close_listeners, server);
 	crew_run(&server->crew, say_go_away, server);
 	while (!is_drained(server) && now < deadline) {
-		if (daemon_wait(now + LOOK_US) == DAEMON_STOP)
+		event = daemon_wait(now + LOOK_US);
+		if (event == DAEMON_STOP)
 			break;
+		if (event == DAEMON_UPGRADE)
+			daemon_upgrade_dropped("we are stopping");
 		now = loop_clock();
 	}
 }

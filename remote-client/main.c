@@ -120,11 +120,15 @@ drain(struct client *client)
 {
 	uint64_t now = loop_clock();
 	uint64_t deadline = now + client->config->drain_timeout * MS;
+	enum daemon_event event;
 
 	crew_run(&client->crew, drain_worker, client);
 	while (roll_sessions(&client->roll) > 0 && now < deadline) {
-		if (daemon_wait(now + DRAIN_LOOK) == DAEMON_STOP)
+		event = daemon_wait(now + DRAIN_LOOK);
+		if (event == DAEMON_STOP)
 			break;
+		if (event == DAEMON_UPGRADE)
+			daemon_upgrade_dropped("we are stopping");
 		now = loop_clock();
 	}
 }

@@ -328,6 +328,12 @@ daemon_activated(int *first)
 }
 
 void
+daemon_upgrade_dropped(const char *reason)
+{
+	log_event(LOG_WARN, "upgrade-dropped", "reason", reason, NULL);
+}
+
+void
 daemon_forget_upgrades(void)
 {
 	struct timespec none = {0};
@@ -336,8 +342,7 @@ daemon_forget_upgrades(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGUSR2);
 	while (sigtimedwait(&set, NULL, &none) == SIGUSR2)
-		log_event(LOG_WARN, "upgrade-dropped", "reason",
-		    "another one was being tried", NULL);
+		daemon_upgrade_dropped("another one was being tried");
 }
 
 void

@@ -85,6 +85,9 @@ daemon_wait(uint64_t deadline_us);
 /* Drop SIGUSR2 that came while one was served, with a line of the log. */
 void
 daemon_forget_upgrades(void);
+/* The line, for one that is dropped for another reason. */
+void
+daemon_upgrade_dropped(const char *reason);
 
 /* Give the other signals that came, and were not waited for, to a process. */
 void

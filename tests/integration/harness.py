@@ -142,7 +142,10 @@ class Adopted:
 
     def send_signal(self, number):
         if self.poll() is None:
-            os.kill(self.pid, number)
+            try:
+                os.kill(self.pid, number)
+            except ProcessLookupError:
+                pass
 
     def kill(self):
         self.send_signal(signal.SIGKILL)
@@ -231,7 +234,6 @@ class Daemon:
 
     def upgrade(self, timeout=20):
         """SIGUSR2: another process goes on.  The line that it says then."""
-        adopt_orphans()
         done = len(self.log("upgraded"))
         failed = len(self.log("upgrade-failed"))
         self.process.send_signal(signal.SIGUSR2)
@@ -241,8 +243,8 @@ class Daemon:
         """Another process goes on; what was logged of that until now."""
         def look():
             if len(self.log("upgrade-failed")) > failed:
-                self.test.fail(f"{self.name}: "
-                               f"{self.log('upgrade-failed')[failed]}")
+                line = self.log("upgrade-failed")[failed]
+                self.test.fail(f"{self.name}: {line}")
             return self.log("upgraded")[done:]
         line = self.test.until(look, timeout, f"{self.name}: upgraded")[0]
         self.test.eq(self.process.wait(10 * FACTOR), 0,
@@ -411,6 +413,8 @@ class Test:
         self._sockets = []
         self._thread_errors = []
         self._tidy = []
+        # After an upgrade a daemon is none of our children.
+        adopt_orphans()
 
     # - starting -
 
