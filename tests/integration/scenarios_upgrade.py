@@ -505,7 +505,12 @@ def opening(t):
     ended.shutdown(socket.SHUT_WR)
     time.sleep(0.3)
     # Names are looked up again; what is refused is refused once.
-    refused = [t.connect(server.port(index=1)) for _ in range(20)]
+    refused = []
+    for _ in range(20):
+        try:
+            refused.append(t.connect(server.port(index=1)))
+        except ConnectionResetError:
+            pass                # before connect() had returned
     client.upgrade()
     upgrade_both(t, server, client)
     server.upgrade()
