@@ -614,6 +614,9 @@ def out_of_files(t):
         # Visitors are served again, with the limit as it is.
         t.until(lambda: works(t, server.port()), 20, "a visitor is served")
         resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, limits)
+        # What still lingers would take files from the next ones and then
+        # leave them free, with nobody there to use them.
+        wait_back(t, files, "the last visitor gone")
     t.eq(len(client.log("session-ended")), 0, "sessions that ended")
 
 
