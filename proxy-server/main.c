@@ -21,15 +21,16 @@
 #define PROCESS_RESERVE 65536
 
 static void
-log_ready(const struct server *server, const char *event)
+log_ready(const struct server *server, const struct handover *before)
 {
 	struct log_line l;
 
-	if (!log_begin(&l, LOG_INFO, event))
+	if (!log_begin(&l, LOG_INFO, before->fd >= 0 ? "upgraded" : "ready"))
 		return;
 	log_number(&l, "pid", (uint64_t)getpid());
 	log_number(&l, "workers", server->nworkers);
 	log_text(&l, "version", PORT_PROXY_VERSION);
+	upgrade_log(&l, before);
 	log_end(&l);
 }
 
@@ -188,7 +189,7 @@ main(int argc, char **argv)
 		    NULL);
 		goto stop;
 	}
-	log_ready(&server, before.fd >= 0 ? "upgraded" : "ready");
+	log_ready(&server, &before);
 	daemon_notify_ready();
 	serve(&server, &listeners);
 	status = 0;

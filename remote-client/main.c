@@ -18,11 +18,11 @@
 #define DRAIN_LOOK (SECOND / 20)
 
 static void
-log_ready(const struct client *client, const char *event)
+log_ready(const struct client *client, const struct handover *before)
 {
 	struct log_line l;
 
-	if (!log_begin(&l, LOG_INFO, event))
+	if (!log_begin(&l, LOG_INFO, before->fd >= 0 ? "upgraded" : "ready"))
 		return;
 	log_number(&l, "pid", (uint64_t)getpid());
 	log_text(&l, "remote", client->config->name);
@@ -30,6 +30,7 @@ log_ready(const struct client *client, const char *event)
 	log_number(&l, "tunnels",
 	    tunnels_wanted(client->config, client->nworkers));
 	log_text(&l, "version", PORT_PROXY_VERSION);
+	upgrade_log(&l, before);
 	log_end(&l);
 }
 
@@ -209,7 +210,7 @@ main(int argc, char **argv)
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),
 		    NULL);
 	else {
-		log_ready(&client, before.fd >= 0 ? "upgraded" : "ready");
+		log_ready(&client, &before);
 		daemon_notify_ready();
 		serve(&client, &config);
 	}

@@ -1,14 +1,55 @@
 #include "base/image.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define ROOM_FIRST 65536
+#define ROOM_MORE (64 << 20) /* no more than so much is in vain */
 
 void
 image_free(struct image_writer *w)
 {
-	free(w->data);
+	if (w->data != NULL) {
+		munmap(w->data, w->room);
+		close(w->fd);
+	}
 	free(w->fds);
 	*w = (struct image_writer){0};
+}
+
+/* The pages are had here: a write to the mapping must not fail. */
+static bool
+map_more(struct image_writer *w, size_t room)
+{
+	void *data;
+
+	if (fallocate(w->fd, 0, (off_t)w->room, (off_t)(room - w->room)) < 0)
+		return false;
+	data = w->data == NULL ?
+	    mmap(NULL, room, PROT_READ | PROT_WRITE, MAP_SHARED, w->fd, 0) :
+	    mremap(w->data, w->room, room, MREMAP_MAYMOVE);
+	if (data == MAP_FAILED)
+		return false;
+	w->data = data;
+	w->room = room;
+	return true;
+}
+
+static bool
+enlarge(struct image_writer *w, size_t room)
+{
+	if (w->data != NULL)
+		return map_more(w, room);
+	w->fd = memfd_create("port-proxy state", MFD_CLOEXEC);
+	if (w->fd < 0)
+		return false;
+	if (map_more(w, room))
+		return true;
+	close(w->fd);
+	return false;
 }
 
 /* Room for len bytes; NULL when memory ran out. */
@@ -16,20 +57,16 @@ static uint8_t *
 grow(struct image_writer *w, size_t len)
 {
 	size_t room = w->room;
-	uint8_t *data;
 
 	if (w->failed)
 		return NULL;
 	while (room - w->len < len)
-		room = room == 0 ? 65536 : 2 * room;
-	if (room != w->room) {
-		data = realloc(w->data, room);
-		if (data == NULL) {
-			w->failed = true;
-			return NULL;
-		}
-		w->data = data;
-		w->room = room;
+		room += room == 0  ? ROOM_FIRST :
+		    room < ROOM_MORE ? room :
+				       ROOM_MORE;
+	if (room != w->room && !enlarge(w, room)) {
+		w->failed = true;
+		return NULL;
 	}
 	w->len += len;
 	return w->data + w->len - len;
@@ -145,12 +182,13 @@ image_take_exact(struct image_reader *r, void *buf, size_t len)
 	const uint8_t *p;
 	size_t got;
 
-	memset(buf, 0, len);
+	if (len > 0)
+		memset(buf, 0, len);
 	p = image_take_bytes(r, &got);
-	if (got == len)
-		memcpy(buf, p, len);
-	else
+	if (got != len)
 		image_fail(r);
+	else if (len > 0)
+		memcpy(buf, p, len);
 }
 
 void
@@ -160,11 +198,12 @@ image_take_text(struct image_reader *r, char *buf, size_t size)
 	size_t len;
 
 	p = image_take_bytes(r, &len);
-	if (len >= size || memchr(p, '\0', len) != NULL) {
+	if (len >= size || (len > 0 && memchr(p, '\0', len) != NULL)) {
 		image_fail(r);
 		len = 0;
 	}
-	memcpy(buf, p, len);
+	if (len > 0)
+		memcpy(buf, p, len);
 	buf[len] = '\0';
 }
 

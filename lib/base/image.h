@@ -3,7 +3,8 @@
  * reads it: docs/upgrade.md.  Numbers are 8 bytes, big-endian; bytes have
  * their length before them; a descriptor is its index in the table that is
  * sent beside the image; a tag stands before each object, so that a reader
- * that has lost its way notices.
+ * that has lost its way notices.  What is written is in a memory file from the
+ * beginning, so that it is not copied to be handed over.
  *
  * A writer or a reader that has failed stays so; ask once at the end.  What a
  * reader gives is bounded by what it is asked for, whatever the bytes say.
@@ -17,7 +18,8 @@
 #include <stdint.h>
 
 struct image_writer {
-	uint8_t *data;
+	uint8_t *data;		/* NULL: empty */
+	int fd;			/* the memory file that data is mapped from */
 	size_t len, room;
 	int *fds;		/* the caller's descriptors; not duplicated */
 	size_t nfds, fds_room;
@@ -30,6 +32,7 @@ struct image_reader {
 	int *fds;		/* those taken are -1 */
 	size_t nfds;
 	bool failed;		/* the image is not what it should be */
+	const uint8_t *begin;	/* of it, for who mapped it */
 };
 
 /* Zeroed is empty.  Frees what it holds; no descriptor is closed. */

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,7 +42,6 @@ static struct {
 static void
 find_path(const char *name)
 {
-	const char *path = getenv("PATH");
 	char directory[PATH_MAX], *paths, *p, *rest;
 	ssize_t n;
 
@@ -55,7 +55,7 @@ find_path(const char *name)
 			    name);
 		return;
 	}
-	paths = path != NULL ? strdup(path) : NULL;
+	paths = getenv("PATH") != NULL ? strdup(getenv("PATH")) : NULL;
 	for (p = paths != NULL ? strtok_r(paths, ":", &rest) : NULL; p != NULL;
 	     p = strtok_r(NULL, ":", &rest)) {
 		snprintf(directory, sizeof(directory), "%s/%s", p, name);
@@ -333,22 +333,21 @@ handover_await(struct handover *h, enum handover_word word, uint64_t deadline)
 	return note.word == word ? 0 : fail(h, "an answer out of turn");
 }
 
-/* The image in a memory file. */
+/*
+ * A descriptor of the memory file of an image, of which no more than the image
+ * is left.
+ */
 static int
-write_image(const struct image_writer *w)
+file_of(const struct image_writer *w)
 {
-	int fd = memfd_create("port-proxy state", MFD_CLOEXEC);
-	size_t done = 0;
-	ssize_t n;
+	int fd;
 
-	while (fd >= 0 && done < w->len) {
-		n = write(fd, w->data + done, w->len - done);
-		if (n > 0)
-			done += (size_t)n;
-		else if (n == 0 || errno != EINTR) {
-			close(fd);
-			return -1;
-		}
+	if (w->data == NULL)
+		return memfd_create("port-proxy state", MFD_CLOEXEC);
+	fd = fcntl(w->fd, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0 && ftruncate(fd, (off_t)w->len) < 0) {
+		close(fd);
+		return -1;
 	}
 	return fd;
 }
@@ -363,17 +362,18 @@ handover_send(struct handover *h, const struct image_writer *w,
 
 	if (w->failed)
 		return fail(h, "out of memory");
-	fd = write_image(w);
+	fd = file_of(w);
 	if (fd < 0)
 		return fail(h, strerror(errno));
 	result = put_note(h, &note, &fd, 1, NULL, deadline);
 	close(fd);
 	note.word = NOTE_FDS;
 	for (done = 0; result == 0 && done < w->nfds; done += part) {
-		part = w->nfds - done < FDS_BATCH ? w->nfds - done : FDS_BATCH;
+		part =
+		    w->nfds - done < FDS_BATCH ? w->nfds - done : FDS_BATCH;
 		note.len = part;
-		result =
-		    put_note(h, &note, w->fds + done, part, NULL, deadline);
+		result = put_note(h, &note, w->fds + done, part, NULL,
+		    deadline);
 	}
 	return result;
 }
@@ -391,43 +391,61 @@ receive_fds(struct handover *h, struct image_reader *r, size_t all,
 	for (r->nfds = 0; r->nfds < all; r->nfds += n) {
 		if (get_note(h, &note, r->fds + r->nfds, &n, deadline) < 0)
 			return -1;
-		if (note.word != NOTE_FDS || n != note.len || n == 0)
+		if (note.word != NOTE_FDS || n != note.len || n == 0) {
+			drop_fds(r->fds + r->nfds, n);
 			return fail(h, "descriptors are missing");
+		}
 	}
 	return r->nfds == all ? 0 : fail(h, "too many descriptors");
 }
 
-void
-handover_forget(struct handover *h)
+/* The image of a memory file, which was checked for being one. */
+static int
+map_image(struct handover *h, struct image_reader *r, int fd, uint64_t len)
 {
-	if (h->map != NULL)
-		munmap(h->map, h->map_len);
-	h->map = NULL;
+	struct stat file;
+	void *data;
+
+	if (fstat(fd, &file) < 0 || (uint64_t)file.st_size < len)
+		return fail(h, "the image is cut");
+	if (len == 0)
+		return 0;
+	data = mmap(NULL, len, PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+	if (data == MAP_FAILED)
+		return fail(h, strerror(errno));
+	r->begin = r->at = data;
+	r->end = r->at + len;
+	return 0;
 }
 
 int
 handover_receive(struct handover *h, struct image_reader *r, uint64_t deadline)
 {
-	int fds[FDS_BATCH];
+	int fds[FDS_BATCH], result;
 	struct note note;
-	void *data;
 	size_t n;
 
-	handover_forget(h);
 	*r = (struct image_reader){0};
 	if (get_note(h, &note, fds, &n, deadline) < 0)
 		return -1;
 	if (note.word != NOTE_IMAGE || n != 1 || note.nfds > HANDOVER_FDS_MAX)
-		return fail(h, "no image");
-	if (note.len > 0) {
-		data = mmap(NULL, note.len, PROT_READ, MAP_PRIVATE, fds[0], 0);
-		if (data == MAP_FAILED)
-			return fail(h, strerror(errno));
-		h->map = data;
-		h->map_len = note.len;
-		r->at = data;
-		r->end = r->at + note.len;
-	}
-	close(fds[0]);
-	return receive_fds(h, r, note.nfds, deadline);
+		result = fail(h, "no image");
+	else
+		result = map_image(h, r, fds[0], note.len);
+	drop_fds(fds, n);
+	return result < 0 ? -1 : receive_fds(h, r, note.nfds, deadline);
+}
+
+void
+handover_release(struct image_reader *r)
+{
+	size_t i;
+
+	if (r->begin != NULL)
+		munmap((void *)r->begin, (size_t)(r->end - r->begin));
+	for (i = 0; i < r->nfds; i++)
+		if (r->fds[i] >= 0)
+			close(r->fds[i]);
+	free(r->fds);
+	*r = (struct image_reader){0};
 }

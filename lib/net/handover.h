@@ -22,7 +22,6 @@
 #define NET_HANDOVER_H
 
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -38,8 +37,7 @@ enum handover_word { HANDOVER_READY = 1, HANDOVER_TAKEN, HANDOVER_GO };
 struct handover {
 	int fd;
 	pid_t child;		/* of the old process; 0: none */
-	void *map;		/* of the last image; handover_forget() */
-	size_t map_len;
+	uint64_t still;		/* us: since when nobody works; upgrade.c */
 	const char *error;
 	char why[HANDOVER_WHY_MAX];	/* of the other process */
 };
@@ -70,15 +68,13 @@ handover_inherited(struct handover *);
 int
 handover_send(struct handover *, const struct image_writer *,
     uint64_t deadline);
-/*
- * The reader borrows memory until handover_forget(), which the next call of
- * this does first; it owns the descriptors that are not taken.
- */
+/* The reader is the caller's to release. */
 int
 handover_receive(struct handover *, struct image_reader *,
     uint64_t deadline);
+/* Let go of the image, and of the descriptors that were not taken. */
 void
-handover_forget(struct handover *);
+handover_release(struct image_reader *);
 int
 handover_say(struct handover *, enum handover_word);
 /* In the new process, at any place: it cannot; why becomes their ->error. */

@@ -2,7 +2,6 @@
 
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -10,8 +9,14 @@
 #include "base/log.h"
 #include "net/loop.h"
 
-/* Workers stand still for no longer. */
+/*
+ * The new process has so much time for what it gets while the workers stand
+ * still, and so much more for each MiB and each descriptor of it: several times
+ * what it takes, so that it is over where something hangs, and only there.
+ */
 #define SWITCH_US (1 * (uint64_t)SECOND)
+#define SWITCH_MIB_US (20 * MS)
+#define SWITCH_FD_US 200
 /* What is delivered may post once more: a tunnel, then a visitor. */
 #define DRAIN_ROUNDS 8
 
@@ -62,16 +67,25 @@ drain_inboxes(struct crew *crew)
 			loop_drain(m->loop);
 }
 
+static uint64_t
+time_for(const struct image_writer *w)
+{
+	return SWITCH_US + (w->len >> 20) * SWITCH_MIB_US +
+	    w->nfds * SWITCH_FD_US;
+}
+
 static int
 switch_over(struct handover *h, struct crew *crew,
     const struct upgrade_ops *ops, void *context)
 {
-	uint64_t deadline = loop_clock() + SWITCH_US;
 	struct image_writer w = {0};
+	uint64_t deadline;
 	int result;
 
+	image_put(&w, h->still);
 	drain_inboxes(crew);
 	ops->save(context, &w);
+	deadline = loop_clock() + time_for(&w);
 	result = handover_send(h, &w, deadline);
 	image_free(&w);
 	if (result < 0)
@@ -97,6 +111,7 @@ upgrade_run(struct crew *crew, uint64_t timeout, const struct upgrade_ops *ops,
 		failed(&h, "prepare");
 		return;
 	}
+	h.still = loop_clock();
 	crew_freeze(crew);
 	if (switch_over(&h, crew, ops, context) < 0) {
 		failed(&h, "switch");
@@ -140,10 +155,18 @@ upgrade_begin(struct handover *h, struct image_reader *r)
 void
 upgrade_ready(struct handover *h, struct image_reader *r)
 {
-	free(r->fds);
+	handover_release(r);
 	if (handover_say(h, HANDOVER_READY) < 0 ||
 	    handover_receive(h, r, loop_clock() + 10 * (uint64_t)SECOND) < 0)
 		upgrade_refuse(h, "switch", h->error);
+	h->still = image_take(r, UINT64_MAX);
+}
+
+void
+upgrade_log(struct log_line *l, const struct handover *h)
+{
+	if (h->still != 0)
+		log_number(l, "still_us", loop_clock() - h->still);
 }
 
 void
@@ -162,6 +185,5 @@ upgrade_taken(struct handover *h, struct image_reader *r, bool ok)
 		loop_clock() + 10 * (uint64_t)SECOND) < 0)
 		upgrade_refuse(h, "switch", h->error);
 	close(h->fd);
-	free(r->fds);
-	handover_forget(h);
+	handover_release(r);
 }

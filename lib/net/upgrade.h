@@ -43,11 +43,13 @@ upgrade_refuse(struct handover *, const char *step, const char *reason)
 /* We are ready: everything else.  No return when it cannot be had. */
 void
 upgrade_ready(struct handover *, struct image_reader *);
-/*
- * All is decoded (or, ok false, cannot be): returns when it is all ours, and
- * the image is gone.
- */
+/* All is decoded (or, ok false, cannot be): returns when it is all ours. */
 void
 upgrade_taken(struct handover *, struct image_reader *, bool ok);
+
+/* For the line that says so: how long nobody worked. */
+struct log_line;
+void
+upgrade_log(struct log_line *, const struct handover *);
 
 #endif

@@ -13,6 +13,7 @@ static const struct unit_suite *const suites[] = {
     &suite_base,
     &suite_config,
     &suite_connector,
+    &suite_handover,
     &suite_handshake,
     &suite_http,
     &suite_image,

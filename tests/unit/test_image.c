@@ -98,7 +98,9 @@ refuses(uint64_t value, void (*take)(struct image_reader *))
 
 	image_put(&w, value);
 	image_put(&w, 0);
-	r = (struct image_reader){w.data, w.data + w.len, NULL, fds, 1, false};
+	r = (struct image_reader){.at = w.data, .end = w.data + w.len};
+	r.fds = fds;
+	r.nfds = 1;
 	take(&r);
 	/* It stays so. */
 	CU_ASSERT_EQUAL(image_take(&r, UINT64_MAX), 0);

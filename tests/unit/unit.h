@@ -25,6 +25,7 @@ extern const struct unit_suite suite_config;
 extern const struct unit_suite suite_http;
 extern const struct unit_suite suite_base;
 extern const struct unit_suite suite_connector;
+extern const struct unit_suite suite_handover;
 extern const struct unit_suite suite_handshake;
 extern const struct unit_suite suite_image;
 extern const struct unit_suite suite_instruction;
