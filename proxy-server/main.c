@@ -175,6 +175,10 @@ main(int argc, char **argv)
 		return 1;
 	}
 	if (reload_apply(&server, &listeners, config) < 0) {
+		if (before.fd >= 0)
+			upgrade_refuse(&before, "prepare",
+			    "the configuration cannot be served; why was "
+			    "logged before this");
 		config_free(config);
 		goto stop;
 	}

@@ -188,6 +188,7 @@ def classic_client(t):
         # A part of an instruction before it, at other places each time.
         raw = data(stream.identity, body)
         cut = (1, 7, 13, 200000)[turn]
+        peer.quiet = True       # a heartbeat has no place inside of it
         peer.raw(raw[:cut])
         sender = t.thread(visitor.sendall, body)
         time.sleep(0.05)
@@ -195,12 +196,15 @@ def classic_client(t):
         got = bytearray(peer.read(stream.identity, len(body), 20))
         t.ok(got == body, "what the visitor said")
         peer.raw(raw[cut:])
+        peer.quiet = False
         t.ok(read_exactly(visitor, len(body)) == body, "what the peer said")
         sender.join()
     # Half a heartbeat, and the close of one that is open.
+    peer.quiet = True
     peer.raw(heartbeat()[:1])
     server.upgrade()
     peer.raw(heartbeat()[1:])
+    peer.quiet = False
     peer.send_close(stream.identity)
     t.expect_eof(visitor, b"")
     nothing_ended(t, server)
@@ -735,7 +739,8 @@ def workers(t):
         write(t, client, t.client_yaml(tunnel, f"workers: {n}\ntunnels: 3"))
         t.eq(server.upgrade()["workers"], str(n), "workers of the server")
         t.eq(client.upgrade()["workers"], str(n), "workers of the client")
-        t.eq(server.threads(), n + 1, "threads of the server")
+        if SAN != "tsan":       # which has one of its own
+            t.eq(server.threads(), n + 1, "threads of the server")
         for stream in streams:
             stream.works()
         new = [Stream(t, port) for _ in range(10)]
