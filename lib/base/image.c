@@ -61,7 +61,7 @@ grow(struct image_writer *w, size_t len)
 	if (w->failed)
 		return NULL;
 	while (room - w->len < len)
-		room += room == 0  ? ROOM_FIRST :
+		room += room == 0    ? ROOM_FIRST :
 		    room < ROOM_MORE ? room :
 				       ROOM_MORE;
 	if (room != w->room && !enlarge(w, room)) {

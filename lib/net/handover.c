@@ -369,11 +369,10 @@ handover_send(struct handover *h, const struct image_writer *w,
 	close(fd);
 	note.word = NOTE_FDS;
 	for (done = 0; result == 0 && done < w->nfds; done += part) {
-		part =
-		    w->nfds - done < FDS_BATCH ? w->nfds - done : FDS_BATCH;
+		part = w->nfds - done < FDS_BATCH ? w->nfds - done : FDS_BATCH;
 		note.len = part;
-		result = put_note(h, &note, w->fds + done, part, NULL,
-		    deadline);
+		result =
+		    put_note(h, &note, w->fds + done, part, NULL, deadline);
 	}
 	return result;
 }

@@ -35,8 +35,9 @@ enum { IMAGE = 100, FDS = 101, REFUSED = 102 };
 static void
 join(int pair[2], struct handover *h)
 {
-	CU_ASSERT_EQUAL_FATAL(
-	    socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), 0);
+	CU_ASSERT_EQUAL_FATAL(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC,
+				  0, pair),
+	    0);
 	*h = (struct handover){.fd = pair[0]};
 }
 
@@ -243,8 +244,7 @@ test_cut_short(void)
 		fds[i] = file_of(7);
 	for (l = lies; l < lies + sizeof(lies) / sizeof(lies[0]); l++) {
 		join(pair, &h);
-		say(pair[1], l->format, l->word, l->len, l->nfds, fds,
-		    l->sent);
+		say(pair[1], l->format, l->word, l->len, l->nfds, fds, l->sent);
 		if (l->batch > 0)
 			say(pair[1], 1, FDS, l->batch, 0, fds, l->in_batch);
 		if (l->ends)
