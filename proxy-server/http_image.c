@@ -169,6 +169,18 @@ static const struct place {
     {CHUNKS "2\r\nab\r", NEED_CHUNKED},
 };
 
+static unsigned
+state_of(http_parser p)
+{
+	return (unsigned)p.state;
+}
+
+static unsigned
+name_of(http_parser p)
+{
+	return (unsigned)p.header_state;
+}
+
 static http_parser
 parse(const char *text, size_t len)
 {
@@ -196,7 +208,7 @@ name_fits(const http_parser *p)
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		for (n = strlen(LINE) + 1; n <= strlen(names[i]); n++)
-			if (parse(names[i], n).header_state == p->header_state)
+			if (name_of(parse(names[i], n)) == name_of(*p))
 				return true;
 	return false;
 }
@@ -212,8 +224,7 @@ value_fits(const http_parser *p)
 	size_t i;
 
 	for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		if (parse(names[i], strlen(names[i])).header_state ==
-		    p->header_state)
+		if (name_of(parse(names[i], strlen(names[i]))) == name_of(*p))
 			return false;
 	return true;
 }
@@ -237,8 +248,8 @@ parser_fits(const http_parser *p)
 	size_t i;
 
 	for (i = 0; i < sizeof(places) / sizeof(places[0]); i++)
-		if (parse(places[i].text, strlen(places[i].text)).state ==
-		    p->state)
+		if (state_of(parse(places[i].text, strlen(places[i].text))) ==
+		    state_of(*p))
 			return needs_fit(p, places[i].needs);
 	return false;
 }

@@ -42,7 +42,7 @@ static struct {
 static void
 find_path(const char *name)
 {
-	char directory[PATH_MAX], *paths, *p, *rest;
+	char directory[PATH_MAX], *paths, *rest, *p;
 	ssize_t n;
 
 	if (name[0] == '/') {
@@ -56,10 +56,10 @@ find_path(const char *name)
 		return;
 	}
 	paths = getenv("PATH") != NULL ? strdup(getenv("PATH")) : NULL;
-	for (p = paths != NULL ? strtok_r(paths, ":", &rest) : NULL; p != NULL;
-	     p = strtok_r(NULL, ":", &rest)) {
+	rest = paths;
+	while ((p = strsep(&rest, ":")) != NULL && started.path[0] == '\0') {
 		snprintf(directory, sizeof(directory), "%s/%s", p, name);
-		if (access(directory, X_OK) == 0 && started.path[0] == '\0')
+		if (*p != '\0' && access(directory, X_OK) == 0)
 			strcpy(started.path, directory);
 	}
 	free(paths);
@@ -74,6 +74,7 @@ handover_remember(int argc, char **argv)
 {
 	(void)argc;
 	started.argv = argv;
+	started.path[0] = '\0';
 	find_path(argv[0]);
 }
 
