@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "tunnel/path.h"
+#include "tunnel/session_private.h"
 
 #define CONTROL_MOST 131072 /* bytes: opens and resets of all streams */
 
@@ -61,6 +62,51 @@ check_budgets(struct side *s)
 	    "it keeps more than it may");
 }
 
+/* What has to happen at some time has a timer. */
+static void
+check_timers(struct side *s)
+{
+	const struct session *session = s->session;
+
+	if (session->end_code != 0 || session->lost)
+		return;
+	require(session->heartbeat.set == (s->link != NULL), s,
+	    "its heart does not beat, or does without a carrier");
+	require(!session->resume.set || s->link == NULL, s,
+	    "it has a carrier, and counts the time without");
+	require(s->link != NULL || session->resume.set || session->held_on, s,
+	    "it waits for a carrier for ever");
+	require(list_empty(&session->active) || session->limit.set, s,
+	    "grants are not watched");
+	if (s->link == NULL)
+		return;
+	require(session->rx.counted == session->rx.acked || session->ack.set ||
+		session->tx.ack_due || session->tx.local_len > 0 ||
+		driver_has_work(session->driver),
+	    s, "what it counted is never acknowledged");
+	require(!session->carrier->writable || session->tx.queue.queued == 0 ||
+		session->answer.set || driver_has_work(session->driver),
+	    s, "what it could say waits for ever");
+}
+
+/* Answers are counted until they are acknowledged. */
+static void
+check_answers(struct side *s)
+{
+	const struct session *session = s->session;
+	const struct send_queue *q = &session->tx.queue;
+	uint64_t waiting = 0, acked = session->tx.answers_acked;
+	const struct buffer *b;
+
+	for (b = q->first; b != NULL; b = b->next)
+		waiting += b->control;
+	require(session->tx.answers == q->answers + waiting, s,
+	    "answers are more or less than those that wait");
+	require(acked <= q->answers, s, "answers are acknowledged too early");
+	require(q->acked < q->fixed || acked == q->answers, s,
+	    "answers are never acknowledged");
+}
+
 void
 check_turn(struct side *s)
 {
@@ -71,6 +117,8 @@ check_turn(struct side *s)
 	require(session_is_parked(s->session) == (s->link == NULL), s,
 	    "parked and carrier are at odds");
 	check_offsets(s);
+	check_timers(s);
+	check_answers(s);
 }
 
 void

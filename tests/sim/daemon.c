@@ -9,6 +9,7 @@
 
 #define BACKOFF_FIRST (200 * MS)
 #define BACKOFF_MAX (2 * (uint64_t)SECOND)
+#define TURN 20 /* us: more than one takes to begin */
 
 enum word { WORD_RESUME = 'R', WORD_RESUMED = 'A', WORD_REFUSED = 'N' };
 
@@ -314,7 +315,8 @@ daemon_replaced(struct side *s)
 	s->tries = 0;
 	if (s->session == NULL || !session_is_parked(s->session))
 		return;
-	dial_after(s, s->back_at - w->now + draw_wide(w, 100 * MS));
+	/* It may be over with the attempt that was dropped: in a turn. */
+	dial_after(s, s->back_at - w->now + TURN + draw_wide(w, 100 * MS));
 	session_hold_on(s->session, false);
 }
 
