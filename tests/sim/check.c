@@ -121,6 +121,16 @@ check_turn(struct side *s)
 	check_answers(s);
 }
 
+/* A grant that is large is given back when it is not used. */
+static void
+check_watched(struct side *s, const struct stream *st)
+{
+	if (st->state == STREAM_OVER || st->state < STREAM_OPEN ||
+	    st->local_done || st->tx_limit - st->tx_sent <= WINDOW_FIRST)
+		return;
+	require(!list_empty(&st->active), s, "a grant is not watched");
+}
+
 void
 check_deeply(struct world *w)
 {
@@ -134,6 +144,7 @@ check_deeply(struct world *w)
 		e = &w->pairs[i / 2].end[i % 2];
 		if (!e->attached || e->endpoint.stream == NULL)
 			continue;
+		check_watched(&w->side[e->side], e->endpoint.stream);
 		windows[e->side] += stream_window(e->endpoint.stream);
 		streams[e->side]++;
 	}

@@ -349,6 +349,7 @@ go_on(struct upgrade *u)
 	if (!one_in(w, 3))
 		s->back_at += draw_wide(w, w->calm ? 5 * MS : PAUSE_MAX);
 	watch(u);
+	check_deeply(w);
 	daemon_replaced(s);
 	w->totals->replaced++;
 }
