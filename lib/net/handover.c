@@ -55,7 +55,9 @@ find_path(const char *name)
 			    name);
 		return;
 	}
-	paths = getenv("PATH") != NULL ? strdup(getenv("PATH")) : NULL;
+	paths = getenv("PATH");
+	if (paths != NULL)
+		paths = strdup(paths);
 	rest = paths;
 	while ((p = strsep(&rest, ":")) != NULL && started.path[0] == '\0') {
 		snprintf(directory, sizeof(directory), "%s/%s", p, name);
