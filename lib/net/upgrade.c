@@ -10,13 +10,11 @@
 #include "net/loop.h"
 
 /*
- * The new process has so much time for what it gets while the workers stand
- * still, and so much more for each MiB and each descriptor of it: several times
- * what it takes, so that it is over where something hangs, and only there.
+ * So long the workers may stand still: enough for some 40,000 streams.  Who
+ * has more is better off with a process that goes on than with a pause that
+ * visitors notice.
  */
 #define SWITCH_US (1 * (uint64_t)SECOND)
-#define SWITCH_MIB_US (20 * MS)
-#define SWITCH_FD_US 200
 /* What is delivered may post once more: a tunnel, then a visitor. */
 #define DRAIN_ROUNDS 8
 
@@ -67,25 +65,17 @@ drain_inboxes(struct crew *crew)
 			loop_drain(m->loop);
 }
 
-static uint64_t
-time_for(const struct image_writer *w)
-{
-	return SWITCH_US + (w->len >> 20) * SWITCH_MIB_US +
-	    w->nfds * SWITCH_FD_US;
-}
-
 static int
 switch_over(struct handover *h, struct crew *crew,
     const struct upgrade_ops *ops, void *context)
 {
+	uint64_t deadline = h->still + SWITCH_US;
 	struct image_writer w = {0};
-	uint64_t deadline;
 	int result;
 
 	image_put(&w, h->still);
 	drain_inboxes(crew);
 	ops->save(context, &w);
-	deadline = loop_clock() + time_for(&w);
 	result = handover_send(h, &w, deadline);
 	image_free(&w);
 	if (result < 0)
