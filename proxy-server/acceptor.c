@@ -70,6 +70,13 @@ accept_some(struct acceptor *a, int most)
 			pause_accepting(a->worker, strerror(errno));
 		else if (errno == EAGAIN)
 			return;
+		else if (errno == EINVAL || errno == EBADF) {
+			/* It does not listen: it would be ready for ever. */
+			log_event(LOG_ERROR, "cannot-listen", "bind",
+			    a->listener->bind, "reason", strerror(errno), NULL);
+			loop_unwatch(&a->worker->loop, &a->watch);
+			return;
+		}
 	}
 }
 

@@ -161,9 +161,9 @@ main(int argc, char **argv)
 	struct config *config;
 	int status = 1, error;
 
+	daemon_block_signals();
 	handover_remember(argc, argv);
 	config = daemon_start(argc, argv, CONFIG_SERVER);
-	daemon_block_signals();
 	upgrade_begin(&before, &image);
 	daemon_raise_limits();
 	listeners_init(&listeners);

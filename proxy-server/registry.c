@@ -209,9 +209,8 @@ same_instance(const struct tunnel *t, const struct claim *c)
 }
 
 static void
-expel(struct remote *r, struct tunnel *t, enum ins_end_code code)
+expel(struct tunnel *t, enum ins_end_code code)
 {
-	(void)r;
 	list_remove(&t->in_remote);
 	tunnel_end(t->worker, t->id, code);
 }
@@ -256,9 +255,9 @@ make_room(struct remote *r, const struct claim *c)
 				continue;
 			if (!t->classic)
 				remember_replaced(r, t->instance);
-			expel(r, t, INS_END_REPLACED);
+			expel(t, INS_END_REPLACED);
 		} else if (t->serial <= g->settled && !is_held(g, t->id))
-			expel(r, t, INS_END_NOT_HELD);
+			expel(t, INS_END_NOT_HELD);
 	}
 	if (standby)
 		forget_replaced(r, g->instance);
@@ -281,6 +280,17 @@ choose_worker(const struct remote *r, struct worker *asking)
 		if (count[i] < count[best])
 			best = i;
 	return &server->workers[best];
+}
+
+static size_t
+count_tunnels(const struct remote *r)
+{
+	const struct list *i;
+	size_t n = 0;
+
+	for (i = r->tunnels.next; i != &r->tunnels; i = i->next)
+		n++;
+	return n;
 }
 
 /* The smaller of both ends'. */
@@ -308,6 +318,8 @@ registry_claim(struct worker *w, const struct claim *c, struct tunnel *t)
 		refused = INS_END_UNKNOWN_NAME;
 	else if (!make_room(r, c))
 		refused = INS_END_NAME_IN_USE;
+	else if (count_tunnels(r) >= REGISTRY_TUNNELS)
+		refused = INS_END_NO_RESOURCES;
 	else {
 		t->remote = r;
 		r->references++;
@@ -366,7 +378,7 @@ registry_settle(struct server *server, struct tunnel *t,
 		other = container_of(i, struct tunnel, in_remote);
 		if (other != t && same_instance(other, &c) &&
 		    other->serial <= g->settled && !is_held(g, other->id))
-			expel(t->remote, other, INS_END_NOT_HELD);
+			expel(other, INS_END_NOT_HELD);
 	}
 	table_unlock(&server->remotes, name, strlen(name));
 }

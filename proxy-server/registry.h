@@ -12,6 +12,8 @@
 #include "tunnel/session.h"
 
 #define REGISTRY_REPLACED 16	/* instances remembered for each name */
+#define REGISTRY_TUNNELS 1024	/* of a name, those without a carrier too:
+				 * INS_HELD_MAX */
 
 struct tunnel;
 

@@ -289,6 +289,7 @@ tunnel_resume(struct tunnel *t, const struct comeback *c)
 	const struct config *config = t->worker->config;
 	struct carrier *carrier;
 	uint64_t offset;
+	const char *why;
 
 	if (!may_resume(t, c))
 		return INS_END_NOT_RESUMED;
@@ -300,8 +301,10 @@ tunnel_resume(struct tunnel *t, const struct comeback *c)
 	offset = session_let_go(t->session);
 	if (tell_resumed(t, c, offset) < 0) {
 		/* Gone already: it stays parked, and the peer tries again. */
+		why = strerror(errno);
 		carrier->ops->close(carrier);
-		on_parked(t->session, strerror(errno));
+		if (!t->parked)
+			on_parked(t->session, why);
 		return 0;
 	}
 	address_watch_carrier(c->fd,

@@ -40,14 +40,14 @@ dial_stop(struct dial *d)
 }
 
 static void
-fail(struct dial *d, const char *reason, bool broken)
+fail(struct dial *d, const char *reason, enum dial_failure how)
 {
 	char text[512];
 
 	/* The reason may lie in what is let go. */
 	snprintf(text, sizeof(text), "%s", reason);
 	dial_stop(d);
-	d->events->failed(d, text, broken);
+	d->events->failed(d, text, how);
 }
 
 /* Tell a failure at the end of this turn: the caller is in its midst. */
@@ -81,7 +81,7 @@ broken(struct dial *d, const struct handshake_event *e)
 		if (send(d->tcp->watch.fd, buf, n, MSG_NOSIGNAL) < 0)
 			d->tcp->failed = true;
 	}
-	fail(d, e->why, true);
+	fail(d, e->why, DIAL_BROKEN);
 }
 
 /* What came of the handshake; false: nothing more is read. */
@@ -143,11 +143,12 @@ on_tcp(struct tcp *t)
 			fail(d,
 			    n == 0 || errno == ECONNRESET ? closed_reason(d) :
 							    strerror(errno),
-			    false);
+			    n == 0 && d->handshake.answered ? DIAL_CUT :
+							      DIAL_FAILED);
 			return;
 		}
 		if (handshake_add(&d->handshake, buf, (size_t)n) < 0) {
-			fail(d, "out of memory", false);
+			fail(d, "out of memory", DIAL_FAILED);
 			return;
 		}
 		if (!step(d))
@@ -167,7 +168,7 @@ on_deadline(struct timer *t)
 		"handshake not finished in time" :
 		"no answer; if it is a classic proxy-server set "
 		"`dialect: classic`, else check `server`",
-	    false);
+	    DIAL_FAILED);
 }
 
 static struct tcp *
@@ -196,14 +197,14 @@ on_connected(void *context, int fd, const struct address *address,
 
 	(void)address;
 	if (fd < 0) {
-		fail(d, why, false);
+		fail(d, why, DIAL_FAILED);
 		return;
 	}
 	d->tcp = attempt_new(d, fd);
 	if (d->tcp == NULL) {
 		why = strerror(errno);
 		close(fd);
-		fail(d, why, false);
+		fail(d, why, DIAL_FAILED);
 		return;
 	}
 	handshake_init(&d->handshake, false, driver_of(d)->allocator);

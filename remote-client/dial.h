@@ -15,6 +15,13 @@
 
 struct dial;
 
+enum dial_failure {
+	DIAL_FAILED,
+	DIAL_CUT,	/* closed in the midst of the handshake, without a
+			 * word: by a process that gave way to the next */
+	DIAL_BROKEN,	/* the server does not keep to the protocol */
+};
+
 /*
  * Each is the last call of its attempt, but for connected and hello; before
  * the last ones but registered and resumed everything was let go already.
@@ -31,8 +38,7 @@ struct dial_events {
 	void (*registered)(struct dial *, const struct ins_registered *);
 	void (*resumed)(struct dial *, const struct ins_resumed *);
 	void (*refused)(struct dial *, unsigned code);
-	/* broken: the server does not keep to the protocol. */
-	void (*failed)(struct dial *, const char *reason, bool broken);
+	void (*failed)(struct dial *, const char *reason, enum dial_failure);
 };
 
 struct dial {

@@ -186,9 +186,9 @@ main(int argc, char **argv)
 	struct config *config;
 	int error;
 
+	daemon_block_signals();
 	handover_remember(argc, argv);
 	config = daemon_start(argc, argv, CONFIG_CLIENT);
-	daemon_block_signals();
 	upgrade_begin(&before, &image);
 	daemon_raise_limits();
 	resolver_init(&names);

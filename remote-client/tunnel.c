@@ -14,6 +14,8 @@
 #define RESUME_CONNECT (2 * (uint64_t)SECOND) /* connect_timeout then */
 #define URGENT (120 * (uint64_t)SECOND)
 #define STEADY_AFTER (5 * (uint64_t)SECOND) /* up so long: start over */
+#define STEADY_RESUMED (1 * (uint64_t)SECOND) /* of one that was parked then */
+#define STRAYS_MAX 32 /* of a worker */
 #define HOMING_PAUSE (30 * (uint64_t)SECOND)
 
 struct worker *
@@ -158,6 +160,8 @@ take_slot(struct tunnel *t)
 	if (other == NULL || session_is_going(t->session) ||
 	    t->worker->draining) {
 		t->home = STRAY;
+		session_go_away(t->session, INS_END_FINISHED,
+		    "it is not needed any more");
 		return;
 	}
 	t->slot = t->home;
@@ -165,7 +169,28 @@ take_slot(struct tunnel *t)
 	run_out(other, INS_END_FINISHED, "another tunnel takes its place");
 }
 
-/* A slot's next tunnel, which begins at once. */
+/* Whoever makes us have many gets no more than that of our memory. */
+static void
+bound_strays(struct worker *w)
+{
+	struct tunnel *t, *oldest = NULL;
+	unsigned n = 0;
+	struct list *i;
+
+	for (i = w->tunnels.next; i != &w->tunnels; i = i->next) {
+		t = container_of(i, struct tunnel, node);
+		if (t->slot != STRAY || t->session == NULL)
+			continue;
+		if (oldest == NULL)
+			oldest = t;
+		n++;
+	}
+	if (n >= STRAYS_MAX)
+		session_end(oldest->session, INS_END_NO_RESOURCES,
+		    "too many sessions that only run out");
+}
+
+/* A slot's next tunnel, which begins at once, or as the one before would. */
 static struct tunnel *
 succeed(struct tunnel *t, size_t server)
 {
@@ -173,13 +198,17 @@ succeed(struct tunnel *t, size_t server)
 
 	if (t->slot == STRAY || t->worker->draining)
 		return NULL;
+	bound_strays(t->worker);
 	next = tunnel_new(t->worker, t->slot);
 	/* Then the slot waits until this one is over. */
 	if (next == NULL)
 		return NULL;
 	t->slot = STRAY;
 	next->server = server % t->worker->config->nservers;
-	wait_then_dial(next, 0);
+	if (driver_of(t)->now - t->up_since < STEADY_AFTER)
+		next->attempts = t->attempts;
+	wait_then_dial(next, backoff(next));
+	next->attempts++;
 	return next;
 }
 
@@ -188,6 +217,12 @@ tunnel_split(struct tunnel *t, size_t server)
 {
 	int slot = t->slot;
 
+	/* Nothing is lost with it: its slot simply registers again. */
+	if (slot != STRAY && session_is_idle(t->session)) {
+		session_end(t->session, INS_END_UNKNOWN_SESSION,
+		    "nothing is lost with it");
+		return;
+	}
 	if (succeed(t, server) != NULL)
 		t->home = slot;
 }
@@ -256,6 +291,15 @@ tunnel_failed(struct tunnel *t, const char *reason)
 	fall_back(t);
 	/* Last: it may be over now. */
 	session_hold_on(t->session, false);
+}
+
+void
+tunnel_again(struct tunnel *t)
+{
+	roll_settle(roll_of(t), &t->entry);
+	wait_then_dial(t, 0);
+	if (t->session != NULL)
+		session_hold_on(t->session, false);
 }
 
 void
@@ -362,7 +406,7 @@ tunnel_is_up(struct tunnel *t, uint64_t id)
 	t->parked_at = 0;
 	t->up_since = now;
 	t->urgent_until = 0;
-	t->homing = false;
+	t->homing = t->cut = false;
 	take_slot(t);
 	if (t->slot != STRAY && t->server != 0)
 		timer_set(&driver_of(t)->timers, &t->timer, now + HOMING_PAUSE);
@@ -388,8 +432,11 @@ on_parked(struct session *s, const char *why)
 	t->parked_at = driver_of(t)->now;
 	if (t->state == TUNNEL_STOPPED)
 		return;
-	t->attempts = 0;
-	wait_then_dial(t, 0);
+	/* Something may end each carrier at the same byte: do not spin. */
+	if (driver_of(t)->now - t->up_since >= STEADY_RESUMED)
+		t->attempts = 0;
+	wait_then_dial(t, backoff(t));
+	t->attempts++;
 }
 
 /* The server finishes it: its slot goes elsewhere, or waits for the next. */
@@ -519,24 +566,41 @@ place_of(const struct config *c, const struct hostport *server)
 	return i;
 }
 
-/* What is not wanted any more runs out. */
+/* One without a session begins with the list as it is now. */
+static void
+begin_again(struct tunnel *t)
+{
+	t->server = 0;
+	if (t->state != TUNNEL_DIALLING)
+		return;
+	dial_stop(&t->dial);
+	roll_settle(roll_of(t), &t->entry);
+	wait_then_dial(t, 0);
+}
+
+/*
+ * What is not wanted any more runs out: strays, too, that would take a slot
+ * back.
+ */
 static void
 dismiss(struct tunnel *t, unsigned wanted)
 {
-	if (t->slot == STRAY)
+	int slot = t->slot != STRAY ? t->slot : t->home;
+
+	if (slot == STRAY)
 		return;
-	if ((unsigned)t->slot >= wanted) {
+	if (t->homing || (unsigned)slot >= wanted) {
 		run_out(t, INS_END_FINISHED, "fewer tunnels");
 		return;
 	}
 	if (t->session == NULL) {
-		t->server = 0;
+		begin_again(t);
 		return;
 	}
 	t->server = place_of(t->worker->config, &t->with.at);
 	if (t->server < t->worker->config->nservers)
 		return;
-	if (succeed(t, 0) != NULL)
+	if (t->slot == STRAY || succeed(t, 0) != NULL)
 		run_out(t, INS_END_FINISHED, "another server is configured");
 }
 

@@ -332,11 +332,18 @@ on_connected(struct dial *d)
 }
 
 static void
-on_failed(struct dial *d, const char *reason, bool broken)
+on_failed(struct dial *d, const char *reason, enum dial_failure how)
 {
-	if (broken)
-		tunnel_slow_down(of(d));
-	tunnel_failed(of(d), reason);
+	struct tunnel *t = of(d);
+
+	if (how == DIAL_BROKEN)
+		tunnel_slow_down(t);
+	if (how == DIAL_CUT && !t->cut && !t->homing) {
+		t->cut = true;
+		tunnel_again(t);
+		return;
+	}
+	tunnel_failed(t, reason);
 }
 
 const struct dial_events tunnel_dial_events = {

@@ -34,6 +34,7 @@ struct tunnel {
 	size_t server;			/* of config->servers */
 	struct hostport to;		/* where it dials */
 	unsigned attempts;		/* failed ones, for the backoff */
+	bool cut;			/* the last one was, by an upgrade */
 	uint64_t urgent_until;		/* us: pauses are short until then */
 	uint64_t serial;
 	uint64_t up_since, parked_at;	/* us */
@@ -73,6 +74,9 @@ tunnel_go_on(struct tunnel *);
 /* The attempt failed: the next one after a pause. */
 void
 tunnel_failed(struct tunnel *, const char *reason);
+/* It was cut short, which counts for no failure: once more, at once. */
+void
+tunnel_again(struct tunnel *);
 /* What a code of InsEnd means for the next attempt. */
 void
 tunnel_heed(struct tunnel *, unsigned code);

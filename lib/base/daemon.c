@@ -206,8 +206,8 @@ daemon_memory(void)
 	return (uint64_t)pages * (uint64_t)size / 4;
 }
 
-static void
-signals(sigset_t *set)
+void
+daemon_signals(sigset_t *set)
 {
 	sigemptyset(set);
 	sigaddset(set, SIGTERM);
@@ -222,7 +222,7 @@ daemon_block_signals(void)
 {
 	sigset_t set;
 
-	signals(&set);
+	daemon_signals(&set);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
@@ -251,7 +251,7 @@ wait_signal(uint64_t deadline_us)
 	sigset_t set;
 	int signal;
 
-	signals(&set);
+	daemon_signals(&set);
 	for (;;) {
 		t = left(deadline_us);
 		signal = deadline_us == UINT64_MAX ?
@@ -352,7 +352,7 @@ daemon_pass_signals(pid_t pid)
 	sigset_t set;
 	int signal;
 
-	signals(&set);
+	daemon_signals(&set);
 	/* Another upgrade was asked of the process that is gone. */
 	sigdelset(&set, SIGUSR2);
 	while ((signal = sigtimedwait(&set, NULL, &none)) > 0)

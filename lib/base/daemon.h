@@ -60,6 +60,10 @@ daemon_notify_successor(pid_t);
 int
 daemon_activated(int *first);
 
+/* Those that daemon_wait() waits for. */
+void
+daemon_signals(sigset_t *);
+
 /*
  * Block the signals that daemon_wait() waits for, before any thread is
  * started, and ignore SIGPIPE.

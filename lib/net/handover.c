@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/daemon.h"
 #include "net/loop.h"
 
 #define VARIABLE "PORT_PROXY_HANDOVER"
@@ -113,18 +114,19 @@ spawn(pid_t *child, int fd)
 	posix_spawn_file_actions_t actions;
 	posix_spawnattr_t attributes;
 	char **env = environment();
-	sigset_t none, usual;
+	sigset_t ours, usual;
 	int error;
 
 	if (env == NULL)
 		return ENOMEM;
-	sigemptyset(&none);
+	/* It looks at them when it serves: none of them may end it before. */
+	daemon_signals(&ours);
 	sigemptyset(&usual);
 	sigaddset(&usual, SIGPIPE);
 	posix_spawn_file_actions_init(&actions);
 	posix_spawn_file_actions_adddup2(&actions, fd, CHILD_FD);
 	posix_spawnattr_init(&attributes);
-	posix_spawnattr_setsigmask(&attributes, &none);
+	posix_spawnattr_setsigmask(&attributes, &ours);
 	posix_spawnattr_setsigdefault(&attributes, &usual);
 	posix_spawnattr_setflags(&attributes,
 	    POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
@@ -198,9 +200,10 @@ wait_for(const struct handover *h, short events, uint64_t deadline)
 {
 	struct pollfd p = {.fd = h->fd, .events = events};
 	uint64_t now = loop_clock();
-	int ms;
+	int ms = -1;
 
-	ms = deadline > now ? (int)((deadline - now + 999) / 1000) : 0;
+	if (deadline != UINT64_MAX)
+		ms = deadline > now ? (int)((deadline - now + 999) / 1000) : 0;
 	return poll(&p, 1, ms) > 0;
 }
 

@@ -64,7 +64,10 @@ handover_abandon(struct handover *);
 bool
 handover_inherited(struct handover *);
 
-/* Each waits until deadline (us of CLOCK_MONOTONIC) at most. */
+/*
+ * Each waits until deadline (us of CLOCK_MONOTONIC) at most; UINT64_MAX: as
+ * long as the other process lives.
+ */
 int
 handover_send(struct handover *, const struct image_writer *,
     uint64_t deadline);

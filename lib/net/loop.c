@@ -27,20 +27,23 @@ loop_clock(void)
 	return (uint64_t)t.tv_sec * SECOND + (uint64_t)t.tv_nsec / 1000;
 }
 
-void
+bool
 loop_drain(struct loop *l)
 {
 	struct message *m, *next;
+	bool any;
 
 	pthread_mutex_lock(&l->lock);
 	m = l->head;
 	l->head = NULL;
 	l->tail = &l->head;
 	pthread_mutex_unlock(&l->lock);
+	any = m != NULL;
 	for (; m != NULL; m = next) {
 		next = m->next;
 		m->deliver(m);
 	}
+	return any;
 }
 
 static void

@@ -53,8 +53,11 @@ struct loop {
 int
 loop_init(struct loop *, const struct allocator *);
 
-/* Deliver what was posted until now; its thread, or nobody's any more. */
-void
+/*
+ * Deliver what was posted until now; its thread, or nobody's any more.
+ * Whether there was anything.
+ */
+bool
 loop_drain(struct loop *);
 
 /* Messages that were not delivered are delivered first. */

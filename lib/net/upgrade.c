@@ -15,8 +15,8 @@
  * visitors notice.
  */
 #define SWITCH_US (1 * (uint64_t)SECOND)
-/* What is delivered may post once more: a tunnel, then a visitor. */
-#define DRAIN_ROUNDS 8
+/* What is delivered may post more: a tunnel, then a visitor; never so often. */
+#define DRAIN_ROUNDS 1000
 
 static void
 failed(struct handover *h, const char *step)
@@ -54,15 +54,22 @@ prepare(struct handover *h, uint64_t timeout, const struct upgrade_ops *ops,
 }
 
 /* Nothing may be on its way between workers. */
-static void
-drain_inboxes(struct crew *crew)
+static int
+drain_inboxes(struct handover *h, struct crew *crew)
 {
 	struct crew_member *m;
+	bool any = true;
 	int i;
 
-	for (i = 0; i < DRAIN_ROUNDS; i++)
+	for (i = 0; any && i < DRAIN_ROUNDS; i++) {
+		any = false;
 		for (m = crew->first; m != NULL; m = m->next)
-			loop_drain(m->loop);
+			any |= loop_drain(m->loop);
+	}
+	if (!any)
+		return 0;
+	h->error = "the workers' inboxes do not become empty";
+	return -1;
 }
 
 static int
@@ -73,8 +80,9 @@ switch_over(struct handover *h, struct crew *crew,
 	struct image_writer w = {0};
 	int result;
 
+	if (drain_inboxes(h, crew) < 0)
+		return -1;
 	image_put(&w, h->still);
-	drain_inboxes(crew);
 	ops->save(context, &w);
 	result = handover_send(h, &w, deadline);
 	image_free(&w);
@@ -171,8 +179,7 @@ upgrade_taken(struct handover *h, struct image_reader *r, bool ok)
 		upgrade_refuse(h, "switch", why);
 	}
 	if (handover_say(h, HANDOVER_TAKEN) < 0 ||
-	    handover_await(h, HANDOVER_GO,
-		loop_clock() + 10 * (uint64_t)SECOND) < 0)
+	    handover_await(h, HANDOVER_GO, UINT64_MAX) < 0)
 		upgrade_refuse(h, "switch", h->error);
 	close(h->fd);
 	handover_release(r);

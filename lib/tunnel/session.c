@@ -123,18 +123,24 @@ park(struct session *s)
 	timer_set(t, &s->resume, s->driver->now + s->config.resume);
 }
 
+bool
+session_is_idle(const struct session *s)
+{
+	const struct send_queue *q = &s->tx.queue;
+
+	return s->streams.count == 0 && q->queued == 0 && q->acked == q->sent;
+}
+
 /* All streams of one under go-away are over, and all of it has arrived. */
 static bool
 is_finished(const struct session *s)
 {
-	const struct send_queue *q = &s->tx.queue;
-
-	if (!s->going || s->streams.count > 0 || q->queued > 0)
+	if (!s->going)
 		return false;
 	/* A classic peer cannot be told: the first moment without a stream. */
 	if (!session_extended(s))
-		return true;
-	return s->config.server && q->acked == q->sent;
+		return s->streams.count == 0 && s->tx.queue.queued == 0;
+	return s->config.server && session_is_idle(s);
 }
 
 static void
@@ -221,8 +227,7 @@ session_go_away(struct session *s, enum ins_end_code code, const char *why)
 	 * Nobody would miss it: do not wait for a carrier to say so.  But a
 	 * remote-client may have visitors that it does not know of yet.
 	 */
-	if (s->config.server && session_is_parked(s) && s->streams.count == 0 &&
-	    s->tx.queue.queued == 0 && s->tx.queue.acked == s->tx.queue.sent) {
+	if (s->config.server && session_is_parked(s) && session_is_idle(s)) {
 		session_fail(s, INS_END_FINISHED, "finished");
 		return;
 	}

@@ -194,6 +194,13 @@ session_id(const struct session *);
 enum ins_dialect
 session_dialect(const struct session *);
 
+/*
+ * Whether nothing of it is left that anybody could miss: no stream, and all
+ * that we sent is acknowledged.
+ */
+bool
+session_is_idle(const struct session *);
+
 /* Streams that are not over. */
 size_t
 session_streams(const struct session *);

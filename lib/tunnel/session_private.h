@@ -281,9 +281,15 @@ uint8_t *
 session_control(struct session *, size_t size);
 void
 session_control_done(struct session *, size_t len);
-/* The same for one that may wait for others, at most config.answer_delay. */
+/*
+ * The same for an answer to an open: the peer can have us make as many as it
+ * likes, so those that it does not acknowledge are bounded.  And for one that
+ * may wait for others, at most config.answer_delay.
+ */
 void
-session_control_patient(struct session *, size_t len);
+session_answer_done(struct session *, size_t len);
+void
+session_answer_patient(struct session *, size_t len);
 
 /* stream.c */
 

@@ -69,10 +69,10 @@ refuse_open(struct session *s, const struct ins_open *open,
 	if (p == NULL)
 		return;
 	if (session_extended(s))
-		session_control_done(s,
+		session_answer_done(s,
 		    ins_opened_encode(p, INS_ENCODE_MAX, &answer));
 	else
-		session_control_done(s,
+		session_answer_done(s,
 		    ins_close_encode(p, INS_ENCODE_MAX, open->identity));
 }
 

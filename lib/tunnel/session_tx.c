@@ -81,6 +81,13 @@ session_control(struct session *s, size_t size)
 void
 session_control_done(struct session *s, size_t len)
 {
+	send_queue_added(&s->tx.queue, len, false);
+	session_wake(s);
+}
+
+void
+session_answer_done(struct session *s, size_t len)
+{
 	uint64_t allowed =
 	    ANSWERS_MAX + (uint64_t)ANSWERS_STREAM * s->streams.count;
 
@@ -93,11 +100,11 @@ session_control_done(struct session *s, size_t len)
 }
 
 void
-session_control_patient(struct session *s, size_t len)
+session_answer_patient(struct session *s, size_t len)
 {
 	bool all = s->tx.queue.queued == s->tx.patient;
 
-	session_control_done(s, len);
+	session_answer_done(s, len);
 	if (s->config.answer_delay > 0 && all)
 		s->tx.patient = s->tx.queue.queued;
 }

@@ -534,6 +534,11 @@ session_open(struct session *s, struct ins_open *open, struct endpoint *e,
 		errno = EPROTONOSUPPORT;
 		return NULL;
 	}
+	/* What is opened for a peer that acknowledges nothing is kept. */
+	if (session_tx_full(s)) {
+		errno = ENOBUFS;
+		return NULL;
+	}
 	p = session_control(s, INS_ENCODE_MAX);
 	if (p == NULL) {
 		errno = ECONNRESET;
@@ -597,9 +602,9 @@ tell_opened(struct stream *st, enum ins_outcome outcome, const char *reason)
 	patient =
 	    outcome == INS_CONNECTED && st->rx_received < INS_WINDOW_MIN / 2;
 	if (patient)
-		session_control_patient(s, n);
+		session_answer_patient(s, n);
 	else
-		session_control_done(s, n);
+		session_answer_done(s, n);
 }
 
 void
