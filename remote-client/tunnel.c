@@ -15,6 +15,7 @@
 #define URGENT (120 * (uint64_t)SECOND)
 #define STEADY_AFTER (5 * (uint64_t)SECOND) /* up so long: start over */
 #define STEADY_RESUMED (1 * (uint64_t)SECOND) /* of one that was parked then */
+#define HASTY_PAUSE (10 * MS) /* when it was up for less, and of use */
 #define STRAYS_MAX 32 /* of a worker */
 #define HOMING_PAUSE (30 * (uint64_t)SECOND)
 
@@ -415,6 +416,29 @@ tunnel_is_up(struct tunnel *t, uint64_t id)
 		session_go_away(t->session, INS_END_SHUTDOWN, "stopping");
 }
 
+/*
+ * At once, as a rule.  But something may end each carrier, maybe always at the
+ * same byte: do not spin.
+ */
+static uint64_t
+pause_after_loss(struct tunnel *t)
+{
+	struct session_offsets o = session_offsets(t->session);
+	uint64_t got = o.received + o.acknowledged, pause = 0;
+
+	if (driver_of(t)->now - t->up_since >= STEADY_RESUMED)
+		t->attempts = 0;
+	else if (got != t->progress) {
+		t->attempts = 0;
+		pause = HASTY_PAUSE;
+	}
+	t->progress = got;
+	if (t->attempts > 0)
+		pause = backoff(t);
+	t->attempts++;
+	return pause;
+}
+
 static void
 on_parked(struct session *s, const char *why)
 {
@@ -432,11 +456,7 @@ on_parked(struct session *s, const char *why)
 	t->parked_at = driver_of(t)->now;
 	if (t->state == TUNNEL_STOPPED)
 		return;
-	/* Something may end each carrier at the same byte: do not spin. */
-	if (driver_of(t)->now - t->up_since >= STEADY_RESUMED)
-		t->attempts = 0;
-	wait_then_dial(t, backoff(t));
-	t->attempts++;
+	wait_then_dial(t, pause_after_loss(t));
 }
 
 /* The server finishes it: its slot goes elsewhere, or waits for the next. */

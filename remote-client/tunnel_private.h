@@ -47,6 +47,8 @@ struct tunnel {
 	struct session *session;	/* NULL: none; parked: to be resumed */
 	uint64_t attempt;		/* the last that was made */
 	uint64_t asked_offset;		/* what it said of us */
+	uint64_t progress;		/* bytes got over and taken, at its last
+					 * loss of a carrier */
 	struct {
 		struct hostport at;	/* where its carrier led */
 		uint8_t instance[INS_INSTANCE_SIZE];
