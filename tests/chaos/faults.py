@@ -288,7 +288,7 @@ def second_client(run, row):
                                         counts.items()))
     row.note(f"proxy-server: {len(run.server.log('registered')) - server} "
              f"registered, {replaced} lines with `replaced`")
-    if sum(counts["registered"] for counts in told) > 2 * TUNNELS:
+    if told[0]["registered"] > 0 or told[1]["registered"] > TUNNELS:
         row.fail("the two take turns")
     second.signal(signal.SIGTERM)
     if second.wait_exit(45) is None:

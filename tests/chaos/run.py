@@ -10,6 +10,9 @@ from network import Failed, SERVER, TUNNEL_PORT, VISITED
 
 FLOW_DEADLINE = 30      # seconds from the end of a fault until all goes on
 TUNNELS = 2
+# Of the p99 over visitors, in ms.
+LIMITS_MS = {"carrier": 300, "server-upgrade": 200, "client-upgrade": 200,
+             "both-upgrade": 200}
 MEMORY_SLACK = 8        # MiB
 MEMORY_WAIT = 25        # seconds
 BULK = 16
@@ -340,6 +343,7 @@ class Run:
             row.fail(f"{row.wrong} connections with wrong bytes or totals")
         if row.lost and not row.may_lose:
             row.fail(f"{row.lost} connections lost")
+        self._pause(row)
         if row.fresh["failed"]:
             text = f"{row.fresh['failed']} new visitors were not served"
             (row.note if row.may_refuse or row.may_lose else row.fail)(text)
@@ -353,6 +357,16 @@ class Run:
                  f"bulk {row.bulk_gap:.0f} ms, new visitors "
                  f"{row.fresh['ok']} served, the slowest in "
                  f"{row.fresh['longest_ms']:.0f} ms")
+
+    def _pause(self, row):
+        """What a visitor may notice of it, above what the load itself shows."""
+        most = LIMITS_MS.get(row.name)
+        base = next((r.p99 for r in self.rows if r.name == "none"), 0)
+        if most is None or self.server.sanitizer:
+            return
+        if row.p99 - base > most:
+            row.fail(f"a pause of {row.p99 - base:.0f} ms above the one of "
+                     f"`none`; at most {most} are wanted")
 
     def _errors(self, daemon, row):
         """Lines of level error since the last time, shown."""
