@@ -17,7 +17,7 @@ void
 arrival_end_all(struct worker *);
 
 /*
- * For an upgrade in place: those that have said nothing yet.  false: the image
+ * For an upgrade in place: those that were not answered yet.  false: the image
  * is not right, or memory ran out.
  */
 void

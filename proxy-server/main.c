@@ -16,6 +16,7 @@
 #include "proxy-server/registry.h"
 #include "proxy-server/reload.h"
 #include "proxy-server/report.h"
+#include "proxy-server/visitor.h"
 #include "proxy-server/worker.h"
 
 #define PROCESS_RESERVE 65536
@@ -151,6 +152,16 @@ begin(struct server *server, struct listeners *listeners,
 	return 0;
 }
 
+/* Who waits for a name that the process before us knew. */
+static void
+refuse_unknown(struct server *server)
+{
+	unsigned i;
+
+	for (i = 0; i < server->nworkers; i++)
+		visitor_refuse_unknown(&server->workers[i]);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -187,6 +198,8 @@ main(int argc, char **argv)
 		upgrade_taken(&before, &image, image_load_all(&server, &image));
 	}
 	listeners_listen(&server, &listeners);
+	if (before.fd >= 0)
+		refuse_unknown(&server);
 	error = crew_start(&server.crew);
 	if (error != 0) {
 		log_event(LOG_ERROR, "cannot-start", "reason", strerror(error),

@@ -17,13 +17,12 @@ import time
 from harness import (BUILD, FACTOR, SAN, Failed, read_exactly, read_to_end,
                      read_until, scenario)
 from scenarios_http import Web, ok
-from scenarios_operation import ask
 from scenarios_reload import (Stream, echo, listening, nobody_listens, says,
                               words, write, yaml)
 from scenarios_stream import scaled, wait_quiet
 from scenarios_targets import echo_once
-from wire import (ClassicClient, ClassicServer, close, data, heartbeat,
-                  initial_connection, pattern)
+from wire import (ClassicClient, ClassicServer, ExtendedClient, data,
+                  heartbeat, initial_connection, initial_remote, pattern)
 
 MIB = 1 << 20
 
@@ -528,26 +527,32 @@ def opening(t):
 def arrivals(t):
     app = t.app(echo)
     path, tunnel, port = install(t, "proxy-server"), t.port(), t.port()
-    server = t.server(yaml(t, tunnel, {"x": [
+    name = "a-name"
+    server = t.server(yaml(t, tunnel, {name: [
         ("tcp", app.port, f"127.0.0.1:{port}")]}, "handshake_timeout: 6s"),
         program=path)
     silent = [t.connect(tunnel) for _ in range(2)]
-    begun = t.connect(tunnel)
     began = time.monotonic()
     time.sleep(0.1)
     server.upgrade()
-    server.upgrade()
-    # It was moved, and may register now.
-    silent[0].sendall(b"\0\0\0\0\0\1x")
-    server.wait_log("registered", remote="x")
+    # It was moved, and may register now; and be moved at every byte of that.
+    for byte in initial_remote(name):
+        silent[0].sendall(bytes([byte]))
+        server.upgrade()
+    server.wait_log("registered", remote=name)
     visitor = t.connect(port)
     t.eq(read_exactly(silent[0], 10)[:2], b"\0\1", "InsInitialConnection")
     visitor.close()
+    # One that has been answered is closed.
+    extended = ExtendedClient(tunnel, name)
+    extended.hello_()
+    extended.wait_hello()
+    server.upgrade()
+    extended.until(lambda: extended.closed, "it is closed")
     t.expect_eof(silent[1], b"", "one whose time is up")
     t.ok(time.monotonic() - began >= 5.9, "not before its time")
     if not SAN:
         t.ok(time.monotonic() - began < 10, "its time did not begin anew")
-    begun.close()
 
 
 @scenario(272, "upgrade: in the middle of the handshake, it is dialled again")
@@ -1363,3 +1368,38 @@ def idle(t):
     for stream in streams:
         stream.socket.close()
     nothing_ended(t, server, client)
+
+
+@scenario(291, "upgrade: a name is removed, and added again")
+def names(t):
+    one, two = words(t, b"one", b"two")
+    tunnel, first, second, third = (t.port() for _ in range(4))
+    remotes = {"one": [("tcp", one, f"127.0.0.1:{first}")],
+               "two": [("tcp", two, f"127.0.0.1:{second}")],
+               "three": [("tcp", two, f"127.0.0.1:{third}")]}
+    more = f"wait_for_remote: 100s\nstate_dir: {t.dir / 'state'}"
+    every = yaml(t, tunnel, remotes, more)
+    fewer = yaml(t, tunnel, {"one": remotes["one"]}, more)
+    server = t.server(every, program=install(t, "proxy-server"))
+    clients = {name: t.client(t.client_yaml(tunnel, "tunnels: 1", remote=name),
+                              name=name, registered=True)
+               for name in ("one", "two")}
+    stream = Stream(t, second, b"two")
+    waiting = [t.connect(third) for _ in range(5)]
+    write(t, server, fewer)
+    server.upgrade()
+    for visitor in waiting:
+        t.eq(t.expect_reset(visitor), b"", "bytes of nobody")
+    clients["two"].wait_log("going-away")
+    stream.works()
+    for port in (second, third):
+        t.ok(nobody_listens(t, port), "listeners of names that are gone")
+    Stream(t, first, b"one").end()
+    write(t, server, every)
+    server.upgrade()
+    stream.works()
+    clients["two"].wait_log("registered", count=2, timeout=60)
+    Stream(t, second, b"two").end()
+    stream.works()
+    stream.end()
+    t.eq(len(clients["one"].log("registered")), 1, "registrations of the other")
