@@ -195,7 +195,8 @@ is_quiet(const struct world *w)
 	unsigned i;
 
 	for (i = 0; i < 2; i++) {
-		if (session_is_parked(w->side[i].session))
+		if (session_is_parked(w->side[i].session) ||
+		    w->now < w->side[i].back_at)
 			return false;
 		o[i] = session_offsets(w->side[i].session);
 	}
