@@ -408,6 +408,8 @@ on_ended(struct session *session, unsigned code, const char *why)
 	s->end_code = code;
 	s->session = NULL;
 	s->orphaned = false;
+	/* Some of it may still deliver. */
+	fault_upgrade(s->world);
 	if (s->index == SERVER)
 		return;
 	timer_cancel(&s->world->timers, &s->dial);

@@ -303,12 +303,12 @@ fault_start(struct world *w)
 	world_after(w, &w->opens, 0);
 }
 
-/* What is no fault goes on. */
+/* Some more, where there are any: when all is calm, and of what has ended. */
 void
-fault_calm(struct world *w)
+fault_upgrade(struct world *w)
 {
 	if (w->traits.faults >> FAULT_REPLACE & 1)
-		replace_calm(w);
+		replace_more(w);
 }
 
 /* The last thing that happens: one of the ways in which a session ends. */

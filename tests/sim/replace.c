@@ -270,6 +270,8 @@ check_session(struct side *s, const struct session *old,
 	    "a go-away is forgotten, or made up");
 	require(s, strcmp(old->end_why, new->end_why) == 0,
 	    "it ends for another reason");
+	require(s, !old->limit.set || new->limit.at == old->limit.at,
+	    "grants are looked at at another time");
 	require(s,
 	    new->tx.path.rate == old->tx.path.rate &&new->tx.path.rtt ==
 		old->tx.path.rtt &&new->tx.path.rtt_min == old->tx.path.rtt_min,
@@ -457,7 +459,7 @@ replace_some(struct world *w)
 }
 
 void
-replace_calm(struct world *w)
+replace_more(struct world *w)
 {
-	in_a_row(w, 1 + (unsigned)draw(w, 4));
+	in_a_row(w, w->nupgrades + 1 + (unsigned)draw(w, 4));
 }

@@ -447,18 +447,18 @@ daemon_replaced(struct side *);
 void
 fault_start(struct world *);
 void
-fault_calm(struct world *);
+fault_upgrade(struct world *);
 /* End what is left in one of the ways in which a session ends. */
 void
 fault_finish(struct world *);
 
 /* replace.c */
 
-/* One or both of the processes, once or often: a fault, or when calm. */
+/* One or both of the processes, once or often; and some more of that. */
 void
 replace_some(struct world *);
 void
-replace_calm(struct world *);
+replace_more(struct world *);
 
 /* check.c */
 

@@ -237,7 +237,7 @@ be_calm(struct world *w)
 			link_calm(l);
 	for (i = 0; i < 2 * w->npairs; i++)
 		end_calm(&w->pairs[i / 2].end[i % 2]);
-	fault_calm(w);
+	fault_upgrade(w);
 }
 
 /* How long it may take to notice what is lost, to resume, and to finish. */
