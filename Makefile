@@ -124,10 +124,10 @@ check-sim: $(BUILD)/sim
 check-integration: all
 	@$(MAKE) --no-print-directory SAN= BUILD=build tools
 	BUILD=$(BUILD) TOOLS=build/tools SAN=$(SAN) \
-		CHECK_SCALE=$(CHECK_SCALE) python3 -B tests/integration/run.py
+		CHECK_SCALE=$(CHECK_SCALE) python3 -B tests/integration/run.py $(if $(SAN),-j 2)
 
 check-asan:
-	$(MAKE) SAN=asan CHECK_SCALE=0.1 check
+	$(MAKE) SAN=asan CHECK_SCALE=0.1 SIM_SECONDS=20 check
 
 # The suites left out here have one thread.
 check-tsan:

@@ -6,7 +6,7 @@ import socket
 import time
 
 import wire
-from harness import read_exactly, scenario
+from harness import read_exactly, reset, scenario
 from relay import Relay
 from scenarios_operation import ask, fixed
 from scenarios_reload import Stream, hup, nobody_listens
@@ -14,9 +14,9 @@ from scenarios_resume import (MINUTE, Steady, admit, far_steady, next_dial,
                               resumable, resumable_far, steady)
 from scenarios_targets import echo_once
 from scenarios_wire import Far, Findings, Site, echo, rest, scaled
-from wire import (E_FINISHED, E_SHUTTING_DOWN, E_UNKNOWN_SESSION, HALF_CLOSE,
-                  REGISTER, ExtendedClient, ExtendedServer, Instance, Listener,
-                  Verifier, pattern)
+from wire import (E_FINISHED, E_NO_RESOURCES, E_SHUTTING_DOWN,
+                  E_UNKNOWN_SESSION, HALF_CLOSE, REGISTER, ExtendedClient,
+                  ExtendedServer, Instance, Listener, Verifier, pattern)
 
 
 def end_stream(t, one):
@@ -701,3 +701,62 @@ def reload_tunnels(t):
     three.check()
     far.client.wait_log("session-ended", count=3)
     t.ok(not far.server.waiting(), "it still dials the old one")
+
+
+# ------------------------------------------------ what a session does not die of
+
+@scenario(257, "visitors that come and go while the remote-client stands still")
+def churn(t):
+    app = t.app(echo)
+    server, client = t.pair([("tcp", app.port)], "", "tunnels: 1")
+    stream = Stream(t, server.port())
+    stream.works()
+    client.signal(signal.SIGSTOP)
+    # Each leaves an open and an end behind: more than 1 MiB of them.
+    for _ in range(20000):
+        reset(t.connect(server.port()))
+    client.signal(signal.SIGCONT)
+    stream.works()
+    stream.end()
+    t.eq((server.log("session-ended"), client.log("session-ended")), ([], []),
+         "sessions that ended")
+    Stream(t, server.port()).works()
+
+
+@scenario(258, "carriers that are cut right behind each resume: no spinning")
+def cut_behind_resume(t):
+    app = t.app(echo)
+    server = t.server(t.server_yaml({"remote_client1": [("tcp", app.port)]}))
+    relay = Relay(t, server.port("tunnel"))
+    client = t.client(t.client_yaml(relay.port, "tunnels: 1"), registered=True)
+    stream = Stream(t, server.port())
+    stream.works()
+    t.until(lambda: not stream.socket.recv(0), 1, "nothing to be said")
+    dials, end = relay.accepted, time.monotonic() + 5
+    while time.monotonic() < end:
+        relay.cut()
+        time.sleep(0.001)
+    # Doubling from 200 ms: a handful; hundreds where nothing holds it back.
+    t.ok(relay.accepted - dials < 60,
+         f"{relay.accepted - dials} dials in five seconds")
+    stream.works()
+    t.eq((server.log("session-ended"), client.log("session-ended")), ([], []),
+         "sessions that ended")
+
+
+@scenario(259, "hostile: one name's sessions without a carrier are bounded")
+def parked_without_end(t):
+    site = Site(t)
+    first = resumable(site)
+    first.lose()
+    for _ in range(1023):
+        resumable(site, who=first.who).lose()
+    p = ExtendedClient(site.tunnel, instance=first.who)
+    p.hello_()
+    p.wait_hello()
+    p.register_(resume=MINUTE)
+    p.expect_end(E_NO_RESOURCES)
+    # Another machine takes the name from all of them.
+    resumable(site).shut()
+    t.until(lambda: len(site.server.log("session-ended")) >= 1024, 10,
+            "the others are over")
