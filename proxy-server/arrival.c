@@ -286,22 +286,27 @@ arrival_save_all(const struct worker *w, struct image_writer *image)
 {
 	const struct arrival *a;
 	const struct list *i;
-	const uint8_t *said;
-	size_t len;
 
 	for (i = w->arrivals.next; i != &w->arrivals; i = i->next) {
 		a = container_of(i, struct arrival, node);
-		/* It was answered: in the middle of that.  It dials again. */
-		if (a->handshake.hello)
-			continue;
-		said = handshake_rest(&a->handshake, &len);
 		image_put(image, 1);
 		image_put(image, a->deadline.at);
 		image_put_text(image, a->peer);
-		image_put_bytes(image, said, len);
+		image_put_bytes(image, a->client_nonce, INS_NONCE_SIZE);
+		image_put_bytes(image, a->server_nonce, INS_NONCE_SIZE);
+		handshake_save(&a->handshake, image);
 		image_put_fd(image, a->tcp.watch.fd);
 	}
 	image_put(image, 0);
+}
+
+static bool
+load_fields(struct arrival *a, struct image_reader *r)
+{
+	image_take_text(r, a->peer, sizeof(a->peer));
+	image_take_exact(r, a->client_nonce, INS_NONCE_SIZE);
+	image_take_exact(r, a->server_nonce, INS_NONCE_SIZE);
+	return handshake_load(&a->handshake, r);
 }
 
 static bool
@@ -309,27 +314,26 @@ load_one(struct worker *w, struct image_reader *r)
 {
 	uint64_t deadline = image_take(r, UINT64_MAX >> 2);
 	struct arrival *a = calloc(1, sizeof(*a));
-	const uint8_t *said;
-	size_t len;
 	int fd;
 
 	if (a == NULL)
 		return false;
 	handshake_init(&a->handshake, true, worker_driver(w)->allocator);
-	image_take_text(r, a->peer, sizeof(a->peer));
-	said = image_take_bytes(r, &len);
+	if (!load_fields(a, r))
+		goto fail;
 	fd = image_take_fd(r);
-	if (fd < 0 ||
-	    (len > 0 && handshake_add(&a->handshake, said, len) < 0) ||
-	    tcp_open(&a->tcp, &w->loop, fd, on_tcp) < 0) {
-		free(a);
-		return false;
-	}
+	if (fd < 0 || tcp_open(&a->tcp, &w->loop, fd, on_tcp) < 0)
+		goto fail;
 	a->worker = w;
 	a->deadline.expired = on_deadline;
 	timer_set(&worker_driver(w)->timers, &a->deadline, deadline);
 	list_append(&w->arrivals, &a->node);
 	return true;
+
+fail:
+	handshake_close(&a->handshake);
+	free(a);
+	return false;
 }
 
 bool

@@ -17,8 +17,8 @@ void
 arrival_end_all(struct worker *);
 
 /*
- * For an upgrade in place: those that were not answered yet.  false: the image
- * is not right, or memory ran out.
+ * For an upgrade in place, at any place of the handshake.  false: the image is
+ * not right, or memory ran out.
  */
 void
 arrival_save_all(const struct worker *, struct image_writer *);

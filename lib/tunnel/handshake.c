@@ -236,3 +236,28 @@ handshake_step(struct handshake *h, struct handshake_event *e)
 	h->used += used + head.length;
 	return take(h, e, &head, at + used);
 }
+
+void
+handshake_save(const struct handshake *h, struct image_writer *w)
+{
+	image_put(w, h->hello);
+	image_put(w, h->extended);
+	image_put(w, h->answered);
+	if (h->len > h->used)
+		image_put_bytes(w, h->data + h->used, h->len - h->used);
+	else
+		image_put_bytes(w, NULL, 0);
+}
+
+bool
+handshake_load(struct handshake *h, struct image_reader *r)
+{
+	const uint8_t *rest;
+	size_t len;
+
+	h->hello = image_take_bool(r);
+	h->extended = image_take_bool(r);
+	h->answered = image_take_bool(r);
+	rest = image_take_bytes(r, &len);
+	return !r->failed && (len == 0 || handshake_add(h, rest, len) == 0);
+}

@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "base/allocator.h"
+#include "base/image.h"
 #include "instruction.h"
 
 struct handshake {
@@ -63,5 +64,14 @@ handshake_step(struct handshake *, struct handshake_event *);
 /* After the last event: the bytes behind it, which are the session's. */
 const uint8_t *
 handshake_rest(const struct handshake *, size_t *len);
+
+/*
+ * For an upgrade, when everything in it was stepped through.  Into one that
+ * was only initialised; false when the image is not right or memory ran out.
+ */
+void
+handshake_save(const struct handshake *, struct image_writer *);
+bool
+handshake_load(struct handshake *, struct image_reader *);
 
 #endif
