@@ -4,6 +4,7 @@
 #include "sim.h"
 
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tunnel/path.h"
@@ -156,6 +157,17 @@ check_deeply(struct world *w)
 				streams[s->index],
 			    s, "there are more streams than endpoints");
 	}
+}
+
+void
+check_parked(struct side *s, const char *why)
+{
+	static const char silent[] = "nothing came for ";
+	uint64_t since = s->world->now - s->heard_before;
+
+	if (strncmp(why, silent, strlen(silent)) == 0)
+		require(strtoull(why + strlen(silent), NULL, 10) * MS <= since,
+		    s, "it calls silent what was not");
 }
 
 static void

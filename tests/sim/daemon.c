@@ -379,6 +379,7 @@ on_parked(struct session *session, const char *why)
 	if (s->link != NULL || s->ending)
 		world_fail(w, "%s: parked with a carrier, or at its end",
 		    side_name(s->index));
+	check_parked(s, why);
 	if (s->index == SERVER)
 		return;
 	s->tries = 0;

@@ -167,6 +167,7 @@ carrier_read(struct carrier *c, void *buf, size_t len)
 	}
 	n = piece(l->world, n < len ? n : len);
 	get(p, buf, (size_t)n);
+	l->world->side[e->side].heard_at = l->world->now;
 	/* An end of file that is in sight is still to be read. */
 	if (p->taken == p->landed && !p->fin_landed && !e->noticed &&
 	    one_in(l->world, 2))
@@ -262,6 +263,7 @@ link_carry(struct link_end *e)
 	e->port = port_new(e);
 	e->state = LINK_CARRIES;
 	w->side[e->side].link = e;
+	w->side[e->side].heard_at = w->now;
 	return &e->port->carrier;
 }
 

@@ -273,6 +273,11 @@ check_session(struct side *s, const struct session *old,
 	require(s, !old->limit.set || new->limit.at == old->limit.at,
 	    "grants are looked at at another time");
 	require(s,
+	    new->tx.ping_due == old->tx.ping_due &&new->tx.ping_stamp ==
+		    old->tx.ping_stamp &&new->tx.pong_due == old->tx.pong_due &&
+		(!old->tx.pong_due || new->tx.pong_stamp == old->tx.pong_stamp),
+	    "a ping or the answer to one is forgotten");
+	require(s,
 	    new->tx.path.rate == old->tx.path.rate &&new->tx.path.rtt ==
 		old->tx.path.rtt &&new->tx.path.rtt_min == old->tx.path.rtt_min,
 	    "the path is another one");

@@ -232,6 +232,8 @@ struct side {
 	struct link_end *link;	/* of the session's carrier */
 	struct wire wire;
 	uint64_t parked_at;
+	uint64_t heard_at;	/* us: when bytes came from its carrier */
+	uint64_t heard_before;	/* ... before this turn */
 	uint64_t others_kept;	/* of the process's budget, by others */
 	bool orphaned;		/* streams went with their session */
 	bool ending;		/* session_end() was called */
@@ -471,6 +473,9 @@ check_deeply(struct world *);
 /* At the end of a seed: nothing is left. */
 void
 check_nothing_left(struct world *);
+/* Its carrier was given up: why it was right. */
+void
+check_parked(struct side *, const char *why);
 /* A session's end, and why it was right. */
 void
 check_end(struct side *, unsigned code, const char *why);

@@ -65,6 +65,7 @@ on_turn(struct timer *t)
 	struct side *s = container_of(t, struct side, turn);
 
 	world_count(s->world);
+	s->heard_before = s->heard_at;
 	driver_run_work(&s->process->driver);
 	check_turn(s);
 }
