@@ -585,6 +585,7 @@ def handshake(t):
     t.eq(dialling.log("dial-failed"), [], "errors")
     dialling.stop()
     # And those that come while the proxy-server is upgraded.
+    client.stop()
     for _ in range(scaled(t, 10, 3)):
         many = t.client("drain_timeout: 0s\n" +
                         t.client_yaml(tunnel, "tunnels: 64"),
