@@ -21,6 +21,8 @@
 #define VARIABLE "PORT_PROXY_HANDOVER"
 #define CHILD_FD 3
 #define FDS_BATCH 200 /* of SCM_MAX_FD, 253 */
+#define BUSY_TRIES 50
+#define BUSY_PAUSE_US 20000
 
 extern char **environ;
 
@@ -141,7 +143,7 @@ spawn(pid_t *child, int fd)
 int
 handover_begin(struct handover *h)
 {
-	int pair[2], high, error;
+	int pair[2], high, error, tries;
 
 	*h = (struct handover){.fd = -1};
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
@@ -153,7 +155,11 @@ handover_begin(struct handover *h)
 		close(pair[0]);
 		return fail(h, strerror(errno));
 	}
-	error = spawn(&h->child, high);
+	/* Whoever put it there may not have closed it yet. */
+	for (tries = 0;
+	     (error = spawn(&h->child, high)) == ETXTBSY && tries < BUSY_TRIES;
+	     tries++)
+		usleep(BUSY_PAUSE_US);
 	close(high);
 	if (error != 0) {
 		close(pair[0]);
