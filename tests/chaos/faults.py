@@ -198,6 +198,10 @@ def dark_upgrade(run, row):
 
 # --- the configuration --------------------------------------------------------
 
+# Seconds: the path may be dark just then, until heartbeats have found that.
+DARK = 40
+
+
 def reloads(run, row, count):
     """Each adds one listener and removes another."""
     old = None
@@ -206,16 +210,16 @@ def reloads(run, row, count):
         run.write_server([new])
         run.server.signal(signal.SIGHUP)
         why = until(lambda: serves(run, new) and not serves(run, old),
-                    5 * run.factor)
+                    DARK * run.factor)
         if not why:
-            row.fail(f"reload {number + 1}: {5 * run.factor} s later port "
+            row.fail(f"reload {number + 1}: {DARK * run.factor} s later port "
                      f"{new} is not served, or port {old} still is")
             break
         row.times += 1
         old = new
     run.write_server()
     run.server.signal(signal.SIGHUP)
-    if old and not until(lambda: not serves(run, old), 5 * run.factor):
+    if old and not until(lambda: not serves(run, old), DARK * run.factor):
         row.fail(f"port {old} is served after its listener was removed")
 
 
