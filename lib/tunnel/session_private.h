@@ -18,6 +18,7 @@
 #define LIMIT_AFTER	(10 * SECOND)
 #define ANSWERS_MAX	(1 << 20)	/* PROTOCOL.md, "What a peer may cost" */
 #define ANSWERS_STREAM	64
+#define OPENS_MAX	(1 << 20)	/* bytes, above what is kept of data */
 #define PARTIAL_MAX	INS_ENCODE_MAX
 #define LOCAL_MAX	512	/* an ack, a ping, a pong and an InsEnd */
 #define MARKS		64
@@ -251,6 +252,9 @@ session_tx_resume(struct session *, uint64_t offset);
 /* Whether as much is kept or queued as may be: nothing is read then. */
 bool
 session_tx_full(const struct session *);
+/* Whether there is so much besides that nothing more is opened, either. */
+bool
+session_tx_swamped(const struct session *);
 /* Have what may be sent read from endpoints, and write. */
 void
 session_transmit(struct session *);

@@ -65,6 +65,12 @@ session_tx_full(const struct session *s)
 		budget_kept_all(s->config.process));
 }
 
+bool
+session_tx_swamped(const struct session *s)
+{
+	return s->tx.queue.held >= s->tx.path.most + OPENS_MAX;
+}
+
 uint8_t *
 session_control(struct session *s, size_t size)
 {

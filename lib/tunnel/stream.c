@@ -535,7 +535,7 @@ session_open(struct session *s, struct ins_open *open, struct endpoint *e,
 		return NULL;
 	}
 	/* What is opened for a peer that acknowledges nothing is kept. */
-	if (session_tx_full(s)) {
+	if (session_tx_swamped(s)) {
 		errno = ENOBUFS;
 		return NULL;
 	}
