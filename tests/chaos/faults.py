@@ -224,7 +224,7 @@ def reloads(run, row, count):
 
 
 def serves(run, port):
-    return port is not None and load.visit(run.network, port) is None
+    return port is not None and load.visit(run.network, port, DARK) is None
 
 
 @fault("reload", "a listener added and one removed by SIGHUP")
