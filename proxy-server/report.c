@@ -1,8 +1,7 @@
 #include "proxy-server/report.h"
 
-#include <unistd.h>
-
 #include "base/log.h"
+#include "tunnel/totals.h"
 
 static void
 count(void *context, unsigned worker)
@@ -10,48 +9,23 @@ count(void *context, unsigned worker)
 	struct server *server = context;
 	struct worker *w = &server->workers[worker];
 
-	session_count(&w->sessions, &w->totals);
-	w->totals.pool = worker_driver(w)->pool.held;
-	w->totals.closing = loop_count_at_close(&w->loop);
-}
-
-static struct session_totals
-sum(const struct server *server)
-{
-	struct session_totals all = {0};
-	const struct session_totals *t;
-	unsigned i;
-
-	for (i = 0; i < server->nworkers; i++) {
-		t = &server->workers[i].totals;
-		all.sessions += t->sessions;
-		all.parked += t->parked;
-		all.streams += t->streams;
-		all.pool += t->pool;
-		all.closing += t->closing;
-	}
-	return all;
+	totals_count(&w->totals, &w->sessions, &w->loop);
 }
 
 void
 report(struct server *server)
 {
-	struct session_totals all;
+	struct session_totals all = {0};
 	struct log_line l;
+	unsigned i;
 
 	crew_run(&server->crew, count, server);
-	all = sum(server);
+	for (i = 0; i < server->nworkers; i++)
+		totals_add(&all, &server->workers[i].totals);
 	if (!log_begin(&l, LOG_INFO, "state"))
 		return;
-	log_number(&l, "pid", (uint64_t)getpid());
-	log_number(&l, "sessions", all.sessions);
-	log_number(&l, "parked", all.parked);
-	log_number(&l, "streams", all.streams);
+	totals_log(&l, &all, &server->memory);
 	log_number(&l, "visitors", table_count(&server->connections));
 	log_number(&l, "waiting", atomic_load(&server->waiting));
-	log_number(&l, "closing", all.closing);
-	log_number(&l, "buffers", all.pool);
-	log_number(&l, "windows", atomic_load(&server->memory.used));
-	log_number(&l, "kept", atomic_load(&server->memory.kept));
 	log_end(&l);
 }
