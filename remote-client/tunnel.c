@@ -55,8 +55,8 @@ backoff(struct tunnel *t)
 	return 1 * MS + random % most;
 }
 
-static void
-wait_then_dial(struct tunnel *t, uint64_t pause)
+void
+tunnel_wait(struct tunnel *t, uint64_t pause)
 {
 	t->state = TUNNEL_WAITING;
 	timer_set(&driver_of(t)->timers, &t->timer, driver_of(t)->now + pause);
@@ -106,7 +106,7 @@ void
 tunnel_go_on(struct tunnel *t)
 {
 	if (t->session == NULL || session_is_parked(t->session))
-		wait_then_dial(t, 0);
+		tunnel_wait(t, 0);
 	else
 		t->state = TUNNEL_UP;
 	if (t->state == TUNNEL_UP && t->server != 0)
@@ -114,7 +114,7 @@ tunnel_go_on(struct tunnel *t)
 		    driver_of(t)->now + HOMING_PAUSE);
 }
 
-static void
+void
 tunnel_free(struct tunnel *t)
 {
 	timer_cancel(&driver_of(t)->timers, &t->timer);
@@ -124,8 +124,8 @@ tunnel_free(struct tunnel *t)
 	free(t);
 }
 
-static struct tunnel *
-in_slot(struct worker *w, int slot)
+struct tunnel *
+tunnel_in_slot(struct worker *w, int slot)
 {
 	struct tunnel *t;
 	struct list *i;
@@ -139,8 +139,8 @@ in_slot(struct worker *w, int slot)
 }
 
 /* It has to go: what it carries runs out, without it in the way. */
-static void
-run_out(struct tunnel *t, enum ins_end_code code, const char *why)
+void
+tunnel_run_out(struct tunnel *t, enum ins_end_code code, const char *why)
 {
 	t->slot = t->home = STRAY;
 	if (t->session == NULL) {
@@ -154,7 +154,7 @@ run_out(struct tunnel *t, enum ins_end_code code, const char *why)
 static void
 take_slot(struct tunnel *t)
 {
-	struct tunnel *other = in_slot(t->worker, t->home);
+	struct tunnel *other = tunnel_in_slot(t->worker, t->home);
 
 	if (t->home == STRAY)
 		return;
@@ -167,7 +167,8 @@ take_slot(struct tunnel *t)
 	}
 	t->slot = t->home;
 	t->home = STRAY;
-	run_out(other, INS_END_FINISHED, "another tunnel takes its place");
+	tunnel_run_out(other, INS_END_FINISHED,
+	    "another tunnel takes its place");
 }
 
 /* Whoever makes us have many gets no more than that of our memory. */
@@ -192,8 +193,8 @@ bound_strays(struct worker *w)
 }
 
 /* A slot's next tunnel, which begins at once, or as the one before would. */
-static struct tunnel *
-succeed(struct tunnel *t, size_t server)
+struct tunnel *
+tunnel_succeed(struct tunnel *t, size_t server)
 {
 	struct tunnel *next;
 
@@ -208,7 +209,7 @@ succeed(struct tunnel *t, size_t server)
 	next->server = server % t->worker->config->nservers;
 	if (driver_of(t)->now - t->up_since < STEADY_AFTER)
 		next->attempts = t->attempts;
-	wait_then_dial(next, backoff(next));
+	tunnel_wait(next, backoff(next));
 	next->attempts++;
 	return next;
 }
@@ -224,7 +225,7 @@ tunnel_split(struct tunnel *t, size_t server)
 		    "nothing is lost with it");
 		return;
 	}
-	if (succeed(t, server) != NULL)
+	if (tunnel_succeed(t, server) != NULL)
 		t->home = slot;
 }
 
@@ -286,7 +287,7 @@ tunnel_failed(struct tunnel *t, const char *reason)
 		pause = backoff(t);
 	}
 	log_failed(t, reason, pause);
-	wait_then_dial(t, pause);
+	tunnel_wait(t, pause);
 	if (t->session == NULL)
 		return;
 	fall_back(t);
@@ -298,7 +299,7 @@ void
 tunnel_again(struct tunnel *t)
 {
 	roll_settle(roll_of(t), &t->entry);
-	wait_then_dial(t, 0);
+	tunnel_wait(t, 0);
 	if (t->session != NULL)
 		session_hold_on(t->session, false);
 }
@@ -456,7 +457,7 @@ on_parked(struct session *s, const char *why)
 	t->parked_at = driver_of(t)->now;
 	if (t->state == TUNNEL_STOPPED)
 		return;
-	wait_then_dial(t, pause_after_loss(t));
+	tunnel_wait(t, pause_after_loss(t));
 }
 
 /* The server finishes it: its slot goes elsewhere, or waits for the next. */
@@ -474,7 +475,7 @@ on_going(struct session *s, unsigned code, const char *why)
 	}
 	if (t->state == TUNNEL_STOPPED)
 		return;
-	next = succeed(t, t->server + 1);
+	next = tunnel_succeed(t, t->server + 1);
 	if (next == NULL)
 		return;
 	next->urgent_until = driver_of(t)->now + URGENT;
@@ -516,7 +517,7 @@ on_ended(struct session *s, unsigned code, const char *why)
 	    driver_of(t)->now - t->up_since >= STEADY_AFTER)
 		t->attempts = 0;
 	tunnel_heed(t, code);
-	wait_then_dial(t, backoff(t));
+	tunnel_wait(t, backoff(t));
 	t->attempts++;
 }
 
@@ -558,131 +559,4 @@ on_timer(struct timer *timer)
 		t->state = TUNNEL_IDLE;
 	else
 		begin(t);
-}
-
-/* All tunnels of a worker. */
-
-unsigned
-tunnels_wanted(const struct config *c, unsigned workers)
-{
-	/* Each one more would replace the one before it. */
-	if (c->dialect == CONFIG_CLASSIC)
-		return 1;
-	if (c->tunnels != 0)
-		return c->tunnels;
-	return workers < 64 ? workers : 64;
-}
-
-/* The place of a server in the list; c->nservers: it is not there. */
-static size_t
-place_of(const struct config *c, const struct hostport *server)
-{
-	size_t i;
-
-	for (i = 0; i < c->nservers; i++)
-		if (c->servers[i].port == server->port &&
-		    strcmp(c->servers[i].host, server->host) == 0)
-			break;
-	return i;
-}
-
-/* One without a session begins with the list as it is now. */
-static void
-begin_again(struct tunnel *t)
-{
-	t->server = 0;
-	if (t->state != TUNNEL_DIALLING)
-		return;
-	dial_stop(&t->dial);
-	roll_settle(roll_of(t), &t->entry);
-	wait_then_dial(t, 0);
-}
-
-/*
- * What is not wanted any more runs out: strays, too, that would take a slot
- * back.
- */
-static void
-dismiss(struct tunnel *t, unsigned wanted)
-{
-	int slot = t->slot != STRAY ? t->slot : t->home;
-
-	if (slot == STRAY)
-		return;
-	if (t->homing || (unsigned)slot >= wanted) {
-		run_out(t, INS_END_FINISHED, "fewer tunnels");
-		return;
-	}
-	if (t->session == NULL) {
-		begin_again(t);
-		return;
-	}
-	t->server = place_of(t->worker->config, &t->with.at);
-	if (t->server < t->worker->config->nservers)
-		return;
-	if (t->slot == STRAY || succeed(t, 0) != NULL)
-		run_out(t, INS_END_FINISHED, "another server is configured");
-}
-
-int
-tunnels_update(struct worker *w)
-{
-	unsigned n = w->client->nworkers, i;
-	unsigned wanted = tunnels_wanted(w->config, n);
-	struct list *l, *next;
-	struct tunnel *t;
-
-	for (l = w->tunnels.next; l != &w->tunnels; l = next) {
-		next = l->next;
-		dismiss(container_of(l, struct tunnel, node), wanted);
-	}
-	for (i = w->index; i < wanted; i += n) {
-		if (in_slot(w, (int)i) != NULL)
-			continue;
-		t = tunnel_new(w, (int)i);
-		if (t == NULL)
-			return -1;
-		if (i == 0 || roll_up(&w->client->roll) > 0)
-			wait_then_dial(t, 0);
-	}
-	return 0;
-}
-
-void
-tunnels_drain(struct worker *w)
-{
-	struct list *l, *next;
-	struct tunnel *t;
-
-	w->draining = true;
-	for (l = w->tunnels.next; l != &w->tunnels; l = next) {
-		next = l->next;
-		t = container_of(l, struct tunnel, node);
-		if (t->session == NULL)
-			tunnel_free(t);
-		else
-			session_go_away(t->session, INS_END_SHUTDOWN,
-			    "stopping");
-	}
-}
-
-void
-tunnels_stop(struct worker *w)
-{
-	struct tunnel *t;
-	struct list *l;
-
-	for (l = w->tunnels.next; l != &w->tunnels; l = l->next) {
-		t = container_of(l, struct tunnel, node);
-		t->state = TUNNEL_STOPPED;
-		timer_cancel(&driver_of(t)->timers, &t->timer);
-		dial_stop(&t->dial);
-	}
-}
-
-void
-tunnels_free(struct worker *w)
-{
-	while (!list_empty(&w->tunnels))
-		tunnel_free(container_of(w->tunnels.next, struct tunnel, node));
 }

@@ -1,6 +1,6 @@
 /*
- * What tunnel.c (slots, sessions, pauses) and tunnel_dial.c (what is said to
- * the proxy-server) share.
+ * What tunnel.c (slots, sessions, pauses), tunnel_dial.c (what is said to the
+ * proxy-server), tunnels.c (all of a worker) and tunnel_image.c share.
  */
 #ifndef REMOTE_CLIENT_TUNNEL_PRIVATE_H
 #define REMOTE_CLIENT_TUNNEL_PRIVATE_H
@@ -69,6 +69,23 @@ roll_of(struct tunnel *t)
 /* NULL when memory ran out. */
 struct tunnel *
 tunnel_new(struct worker *, int slot);
+void
+tunnel_free(struct tunnel *);
+/* The one that has a slot, or NULL. */
+struct tunnel *
+tunnel_in_slot(struct worker *, int slot);
+/* Dial after a pause (us). */
+void
+tunnel_wait(struct tunnel *, uint64_t pause);
+/*
+ * A slot's next tunnel, which begins at once, or after the pause that the one
+ * before would make; that one is a stray then.  NULL: it keeps the slot.
+ */
+struct tunnel *
+tunnel_succeed(struct tunnel *, size_t server);
+/* It has to go: what it carries runs out.  May free it. */
+void
+tunnel_run_out(struct tunnel *, enum ins_end_code, const char *why);
 /* One from an image: dial where there is no carrier. */
 void
 tunnel_go_on(struct tunnel *);
